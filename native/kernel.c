@@ -328,12 +328,14 @@ typedef struct {
 /* acc += one row of a table for every eight channels of every tap. The offset of a table is a constant of the load and
  * that of its row is scaled by it: address arithmetic would otherwise cost more than the additions. */
 #define DEFINE_LOOKUP(UNITS)                                                                                       \
-    INLINE void lookup_taps_##UNITS(vf *acc, const place *p, int64_t t, const int64_t kernel_y,                    \
-                                    const int64_t kernel_x, const int64_t dilation) {                              \
+    INLINE void lookup_taps_##UNITS(vf *acc, const uint16_t *const *lines, const float *weights,                   \
+                                    const float *unit, int64_t t, const int64_t kernel_y, const int64_t kernel_x,  \
+                                    const int64_t dilation) {                                                      \
         enum { N = UNITS * VECTORS, ROW = UNITS * TP_UNIT };                                                       \
+        (void)unit;                                                                                                \
         for (int64_t ky = 0; ky < kernel_y; ++ky) {                                                                \
-            const uint16_t *line = p->lines[ky] + t;                                                               \
-            const float *table = p->weights + ky * kernel_x * 2 * TP_TABLE * ROW;                                  \
+            const uint16_t *line = lines[ky] + t;                                                                  \
+            const float *table = weights + ky * kernel_x * 2 * TP_TABLE * ROW;                                     \
             vf sum[N];                                                                                             \
             for (int v = 0; v < N; ++v)                                                                            \
                 sum[v] = load(table + (uint64_t)line[0] * UNITS + v * TP_LANES) +                                  \
@@ -351,10 +353,7 @@ typedef struct {
     }                                                                                                              \
     INLINE void lookup_##UNITS(vf *acc, const place *p, int64_t t) {                                               \
         const tp_source *s = p->source;                                                                            \
-        if (s->kernel_y == 3 && s->kernel_x == 3 && s->dilation_x == 1)                                            \
-            lookup_taps_##UNITS(acc, p, t, 3, 3, 1); /* for loop unrolling */                                      \
-        else                                                                                                       \
-            lookup_taps_##UNITS(acc, p, t, s->kernel_y, s->kernel_x, s->dilation_x);                               \
+        lookup_taps_##UNITS(acc, p->lines, p->weights, NULL, t, s->kernel_y, s->kernel_x, s->dilation_x);          \
     }
 
 /* acc += weights where the same channel fired: depthwise convolutions and shortcuts. */
@@ -494,6 +493,27 @@ INLINE void fire(const tp_layer *layer, const neurons *n, const int count, const
         }                                                                                                          \
     }
 
+/* The same for tables: windows of 3 × 3 have all addresses in registers, and no loops over taps. */
+#define DEFINE_TABLE_STEPS(KERNEL, UNITS, WEIGHTS)                                                                 \
+    static NEVER_INLINE void KERNEL##_steps_##UNITS(const place *p, int64_t steps, const vf *before,               \
+                                                    int64_t before_stride, vf *after, int64_t stride) {            \
+        enum { N = UNITS * VECTORS };                                                                              \
+        const tp_source *s = p->source;                                                                            \
+        const int square = s->kernel_y == 3 && s->kernel_x == 3 && s->dilation_x == 1;                             \
+        const uint16_t *const lines[3] = {p->lines[0], p->lines[square ? 1 : 0], p->lines[square ? 2 : 0]};        \
+        for (int64_t t = 0; t < steps; ++t) {                                                                      \
+            vf now[N];                                                                                             \
+            for (int i = 0; i < N; ++i)                                                                            \
+                now[i] = before[t * before_stride + i];                                                            \
+            if (square)                                                                                            \
+                KERNEL##_taps_##UNITS(now, lines, p->WEIGHTS, p->unit, t, 3, 3, 1);                                \
+            else                                                                                                   \
+                KERNEL##_##UNITS(now, p, t);                                                                       \
+            for (int i = 0; i < N; ++i)                                                                            \
+                after[t * stride + i] = now[i];                                                                    \
+        }                                                                                                          \
+    }
+
 /* All steps of neighbouring positions and one block of channels: first the currents of all steps, then the neurons, whose
  * potentials and thresholds then stay in registers while the steps of several vectors overlap. */
 #define DEFINE_POSITION(UNITS)                                                                                     \
@@ -504,8 +524,8 @@ INLINE void fire(const tp_layer *layer, const neurons *n, const int count, const
     DEFINE_GRADED(UNITS)                                                                                           \
     DEFINE_STEPS(gather, UNITS)                                                                                    \
     DEFINE_STEPS(gather_narrow, UNITS)                                                                             \
-    DEFINE_STEPS(lookup, UNITS)                                                                                    \
-    DEFINE_STEPS(lookup_narrow, UNITS)                                                                             \
+    DEFINE_TABLE_STEPS(lookup, UNITS, weights)                                                                     \
+    DEFINE_TABLE_STEPS(lookup_narrow, UNITS, narrow)                                                               \
     DEFINE_STEPS(masked, UNITS)                                                                                    \
     DEFINE_STEPS(graded, UNITS)                                                                                    \
     static void currents_##UNITS(const tp_layer *layer, const place *places, const float *constant, vf *currents,  \

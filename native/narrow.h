@@ -84,15 +84,16 @@ typedef int32_t vi8 __attribute__((vector_size(32)));
             both[v] -= (high[v] << 16) + added;                                                                    \
         add_narrow_##UNITS(acc, both, high, p->unit);                                                              \
     }                                                                                                              \
-    INLINE void lookup_narrow_taps_##UNITS(vf *acc, const place *p, int64_t t, const int64_t kernel_y,             \
+    INLINE void lookup_narrow_taps_##UNITS(vf *acc, const uint16_t *const *lines, const int16_t *weights,          \
+                                           const float *unit, int64_t t, const int64_t kernel_y,                   \
                                            const int64_t kernel_x, const int64_t dilation) {                       \
         enum { ROW = UNITS * TP_UNIT, N = ROW * 2 / sizeof(words) };                                               \
         words both[N], high[N];                                                                                    \
         for (int v = 0; v < N; ++v)                                                                                \
             both[v] = high[v] = (words){0};                                                                        \
         for (int64_t ky = 0; ky < kernel_y; ++ky) {                                                                \
-            const uint16_t *line = p->lines[ky] + t;                                                               \
-            const int16_t *table = p->narrow + ky * kernel_x * 2 * TP_TABLE * ROW;                                 \
+            const uint16_t *line = lines[ky] + t;                                                                  \
+            const int16_t *table = weights + ky * kernel_x * 2 * TP_TABLE * ROW;                                   \
             for (int64_t kx = 0; kx < kernel_x; ++kx) {                                                            \
                 const uint64_t first = (uint64_t)line[kx * dilation * 2 * TP_STEPS] * UNITS;                       \
                 const uint64_t second = (uint64_t)line[(kx * dilation * 2 + 1) * TP_STEPS] * UNITS;                \
@@ -107,14 +108,11 @@ typedef int32_t vi8 __attribute__((vector_size(32)));
         }                                                                                                          \
         for (int v = 0; v < N; ++v)                                                                                \
             both[v] -= (high[v] << 16) + (uint32_t)(kernel_y * kernel_x * 4 * TP_LOW);                             \
-        add_narrow_##UNITS(acc, both, high, p->unit);                                                              \
+        add_narrow_##UNITS(acc, both, high, unit);                                                                 \
     }                                                                                                              \
     INLINE void lookup_narrow_##UNITS(vf *acc, const place *p, int64_t t) {                                        \
         const tp_source *s = p->source;                                                                            \
-        if (s->kernel_y == 3 && s->kernel_x == 3 && s->dilation_x == 1)                                            \
-            lookup_narrow_taps_##UNITS(acc, p, t, 3, 3, 1); /* for loop unrolling */                               \
-        else                                                                                                       \
-            lookup_narrow_taps_##UNITS(acc, p, t, s->kernel_y, s->kernel_x, s->dilation_x);                        \
+        lookup_narrow_taps_##UNITS(acc, p->lines, p->narrow, p->unit, t, s->kernel_y, s->kernel_x, s->dilation_x); \
     }
 
 #endif
