@@ -353,7 +353,10 @@ typedef struct {
     }                                                                                                              \
     INLINE void lookup_##UNITS(vf *acc, const place *p, int64_t t) {                                               \
         const tp_source *s = p->source;                                                                            \
-        lookup_taps_##UNITS(acc, p->lines, p->weights, NULL, t, s->kernel_y, s->kernel_x, s->dilation_x);          \
+        if (s->kernel_y == 3 && s->kernel_x == 3 && s->dilation_x == 1)                                            \
+            lookup_taps_##UNITS(acc, p->lines, p->weights, NULL, t, 3, 3, 1); /* for loop unrolling */             \
+        else                                                                                                       \
+            lookup_taps_##UNITS(acc, p->lines, p->weights, NULL, t, s->kernel_y, s->kernel_x, s->dilation_x);      \
     }
 
 /* acc += weights where the same channel fired: depthwise convolutions and shortcuts. */

@@ -112,7 +112,11 @@ typedef int32_t vi8 __attribute__((vector_size(32)));
     }                                                                                                              \
     INLINE void lookup_narrow_##UNITS(vf *acc, const place *p, int64_t t) {                                        \
         const tp_source *s = p->source;                                                                            \
-        lookup_narrow_taps_##UNITS(acc, p->lines, p->narrow, p->unit, t, s->kernel_y, s->kernel_x, s->dilation_x); \
+        if (s->kernel_y == 3 && s->kernel_x == 3 && s->dilation_x == 1)                                            \
+            lookup_narrow_taps_##UNITS(acc, p->lines, p->narrow, p->unit, t, 3, 3, 1); /* for loop unrolling */    \
+        else                                                                                                       \
+            lookup_narrow_taps_##UNITS(acc, p->lines, p->narrow, p->unit, t, s->kernel_y, s->kernel_x,             \
+                                       s->dilation_x);                                                             \
     }
 
 #endif
