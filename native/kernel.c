@@ -309,20 +309,23 @@ typedef struct {
 /* acc += the weights of the inputs that fired. Four at a time; the last group is padded with rows of zeros, because a
  * mispredicted end of the loop costs more than an addition. */
 #define DEFINE_GATHER(UNITS)                                                                                       \
-    INLINE void gather_##UNITS(vf *acc, const place *p, int64_t t) {                                               \
+    INLINE void add_rows_##UNITS(vf *acc, const float *weights, int64_t i, int64_t j, int64_t k, int64_t l) {      \
         enum { N = UNITS * VECTORS, ROW = UNITS * TP_UNIT };                                                       \
+        const float *a = weights + i * ROW, *b = weights + j * ROW, *c = weights + k * ROW, *d = weights + l * ROW; \
+        for (int v = 0; v < N; ++v)                                                                                \
+            acc[v] += (load(a + v * TP_LANES) + load(b + v * TP_LANES)) +                                          \
+                      (load(c + v * TP_LANES) + load(d + v * TP_LANES));                                           \
+    }                                                                                                              \
+    INLINE void gather_##UNITS(vf *acc, const place *p, int64_t t) {                                               \
         const uint16_t *list = p->list + t * p->entries;                                                           \
         int64_t i = p->begin[t];                                                                                   \
-        const int64_t end = p->end[t];                                                                             \
-        for (; i < end; i += 4) {                                                                                  \
-            const float *a = p->weights + (int64_t)list[i] * ROW;                                                  \
-            const float *b = p->weights + (i + 1 < end ? (int64_t)list[i + 1] : p->nothing) * ROW;                 \
-            const float *c = p->weights + (i + 2 < end ? (int64_t)list[i + 2] : p->nothing) * ROW;                 \
-            const float *d = p->weights + (i + 3 < end ? (int64_t)list[i + 3] : p->nothing) * ROW;                 \
-            for (int v = 0; v < N; ++v)                                                                            \
-                acc[v] += (load(a + v * TP_LANES) + load(b + v * TP_LANES)) +                                      \
-                          (load(c + v * TP_LANES) + load(d + v * TP_LANES));                                       \
-        }                                                                                                          \
+        const int64_t end = p->end[t], none = p->nothing;                                                          \
+        if (i >= end)                                                                                              \
+            return;                                                                                                \
+        for (; i + 4 < end; i += 4)                                                                                \
+            add_rows_##UNITS(acc, p->weights, list[i], list[i + 1], list[i + 2], list[i + 3]);                     \
+        add_rows_##UNITS(acc, p->weights, list[i], i + 1 < end ? list[i + 1] : none,                               \
+                         i + 2 < end ? list[i + 2] : none, i + 3 < end ? list[i + 3] : none);                      \
     }
 
 /* acc += one row of a table for every eight channels of every tap. The offset of a table is a constant of the load and
