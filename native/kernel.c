@@ -22,6 +22,7 @@
 #define TP_SIGMA_DELTA tp_sigma_delta_baseline
 #define TP_DELTA tp_delta_baseline
 #define TP_ENTRANCE tp_entrance_baseline
+#define TP_STAIRCASE tp_staircase_baseline
 #endif
 
 #define VECTORS (TP_UNIT / TP_LANES) /* per unit */
@@ -862,6 +863,7 @@ static void look_up(const float *charge, int64_t n, const float *slot_thresholds
 void TP_SIGMA_DELTA(const tp_scan *, int64_t, int64_t, int64_t, int64_t *, int64_t *); /* sigma_delta.c */
 void TP_DELTA(const tp_delta *, const tp_delta_plan *, int64_t, char *, int64_t *, int64_t *);       /* delta.c */
 void TP_ENTRANCE(const tp_entrance *, int64_t, double *);                                            /* entrance.c */
+void TP_STAIRCASE(const tp_staircase *, int64_t, int64_t);                                           /* staircase.c */
 
 const tp_kernels TP_NAME = {rows,        count,   unpack,         sum_positions, pool_max,
-                            compare_all, look_up, TP_SIGMA_DELTA, TP_DELTA,      TP_ENTRANCE};
+                            compare_all, look_up, TP_SIGMA_DELTA, TP_DELTA,      TP_ENTRANCE,  TP_STAIRCASE};

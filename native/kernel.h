@@ -27,6 +27,7 @@ typedef struct {
     void (*delta)(const tp_delta *, const tp_delta_plan *, int64_t number, char *scratch, int64_t *totals,
                   int64_t *broken);
     void (*entrance)(const tp_entrance *, int64_t row, double *scratch); /* output row ``row`` of all samples */
+    void (*staircase)(const tp_staircase *, int64_t first, int64_t last); /* rows */
 } tp_kernels;
 
 /* The lists of one source: of single pixels, stored for the rows of a window, and of whole windows.

@@ -35,7 +35,7 @@ __attribute__((constructor)) static void choose(void) {
 int64_t tp_abi(void) { return TP_ABI; }
 int64_t tp_struct_bytes(int64_t which) {
     const size_t sizes[] = {sizeof(tp_source), sizeof(tp_layer), sizeof(tp_scan), sizeof(tp_part), sizeof(tp_section),
-                            sizeof(tp_delta), sizeof(tp_entrance)};
+                            sizeof(tp_delta), sizeof(tp_entrance), sizeof(tp_staircase)};
     return (int64_t)sizes[which];
 }
 const char *tp_instructions(void) { return instructions; }
@@ -309,6 +309,13 @@ void tp_sigma_delta(tp_scan *scan) {
             kernels->sigma_delta(scan, at, own, left < TP_TOGETHER ? left : TP_TOGETHER, &unclear, &broken);
     }
     scan->unclear = unclear, scan->broken = broken;
+}
+
+void tp_run_staircase(const tp_staircase *s) {
+    const int64_t together = s->columns < PART ? PART / (s->columns < 1 ? 1 : s->columns) : 1;
+#pragma omp parallel for schedule(static) num_threads((int)(s->threads < 1 ? 1 : s->threads))
+    for (int64_t first = 0; first < s->rows; first += together)
+        kernels->staircase(s, first, first + together < s->rows ? first + together : s->rows);
 }
 
 int64_t tp_entrance_scratch(const tp_entrance *e) {

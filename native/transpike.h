@@ -151,9 +151,20 @@ typedef struct {
     double factor;
 } tp_entrance;
 
+/* levels = min(max(floor((charge + offset) / threshold), 0), most) of rows of neurons, whose offsets and thresholds repeat
+ * after ``period`` rows; ``shared``: each of these rows has one of them. */
+typedef struct {
+    const double *wide;  /* [rows][columns]: charges, or */
+    const float *narrow; /* the same in float32 */
+    const double *offset, *threshold; /* [period][columns], or [period] */
+    float *levels;       /* [rows][columns], out */
+    int64_t rows, columns, period, shared, threads;
+    double most;         /* below 2^24 */
+} tp_staircase;
+
 TP_API int64_t tp_abi(void);
 TP_API int64_t tp_struct_bytes(int64_t which); /* tp_source, tp_layer, tp_scan, tp_part, tp_section, tp_delta,
-                                                  tp_entrance */
+                                                  tp_entrance, tp_staircase */
 TP_API const char *tp_instructions(void);      /* the instruction set chosen at run time */
 /* Whether the library holds kernels for "baseline", "NEON", "AVX2" or "AVX-512"; the baseline of ARM is NEON. */
 TP_API int64_t tp_compiled(const char *name);
@@ -199,6 +210,7 @@ TP_API void tp_first_spikes(const float *charge, int64_t n, const float *slot_th
                             float *out);
 /* src/transpike/neurons/sigma_delta.py: SigmaDelta, for steps without an error. */
 TP_API void tp_sigma_delta(tp_scan *scan);
+TP_API void tp_run_staircase(const tp_staircase *staircase);
 /* Scratch memory that tp_run_entrance needs, in bytes, or -1 for sizes that it does not take. */
 TP_API int64_t tp_entrance_scratch(const tp_entrance *entrance);
 /* 0, or -1 where tp_entrance_scratch returns -1. */

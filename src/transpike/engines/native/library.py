@@ -129,6 +129,16 @@ class Entrance(ctypes.Structure):
     ]
 
 
+class Staircase(ctypes.Structure):
+    """native/transpike.h: tp_staircase."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("wide", "narrow", "offset", "threshold", "levels")),
+        *((name, c_int64) for name in ("rows", "columns", "period", "shared", "threads")),
+        ("most", c_double),
+    ]
+
+
 _SIGNATURES = {  # name → (argument types, result type), as in native/transpike.h
     "tp_abi": ([], c_int64),
     "tp_struct_bytes": ([c_int64], c_int64),
@@ -145,6 +155,7 @@ _SIGNATURES = {  # name → (argument types, result type), as in native/transpik
     "tp_sum_positions": ([c_void_p] + [c_int64] * 5 + [c_void_p], None),
     "tp_first_spikes": ([c_void_p, c_int64] + [c_void_p] * 2 + [c_int64, c_void_p] + [c_int64] * 4 + [c_void_p], None),
     "tp_sigma_delta": ([POINTER(Scan)], None),
+    "tp_run_staircase": ([POINTER(Staircase)], None),
     "tp_entrance_scratch": ([POINTER(Entrance)], c_int64),
     "tp_run_entrance": ([POINTER(Entrance), c_void_p], c_int64),
     "tp_delta_scratch": ([POINTER(Delta)], c_int64),
@@ -196,7 +207,7 @@ def load() -> tuple[ctypes.CDLL | None, str]:
             function.argtypes, function.restype = arguments, answer
     except (OSError, AttributeError) as error:
         return None, f"cannot be loaded ({error}), the dense engine is used instead: {HOW}"
-    sizes = [ctypes.sizeof(one) for one in (Source, Layer, Scan, Part, Section, Delta, Entrance)]
+    sizes = [ctypes.sizeof(one) for one in (Source, Layer, Scan, Part, Section, Delta, Entrance, Staircase)]
     if library.tp_abi() != ABI or sizes != [library.tp_struct_bytes(i) for i in range(len(sizes))]:
         return None, f"{file} has another version than the Python files, the dense engine is used instead: {HOW}"
     if wanted is not None:
