@@ -38,4 +38,4 @@ def test_edges_belong_to_the_level_above():
 
 
 def test_other_orders_of_memory_are_left_to_torch():
-    assert Staircase.of((4, 5, 6), torch.tensor(0.0), torch.tensor(1.0), 3)(LIBRARY, torch.zeros(2, 6, 5, 4).mT) is None
+    assert Staircase.of((4, 5, 6), torch.tensor(0.0), torch.tensor(1.0), 3)(LIBRARY, torch.zeros(2, 4, 6, 5).mT) is None

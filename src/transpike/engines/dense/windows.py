@@ -25,8 +25,8 @@ class Windows:
     """Counts in closed form; in float64 if float32 is too narrow for the window, with the weights that can be cut into
     parts in float32 (``narrow``). On the grid the library counts for integrate-and-fire neurons.
 
-    ``constants``: the values of the constant nodes, one step each; ``sums``: what a convolution gives that a GPU must not
-    round, without its bias, or None.
+    ``constants``: the values of the constant nodes, one step each; ``sums``: what a convolution without its bias gives
+    that a GPU must not round, or None.
     """
 
     def __init__(
