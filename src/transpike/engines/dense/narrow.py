@@ -16,7 +16,7 @@ from transpike.lowering.exact_grid import MANTISSA
 from transpike.lowering.lowered import Lowered
 from transpike.ops import Conv, Linear
 
-CUTS = ((), (7,), (5, 9))
+CUTS = ((), (7,), (5, 9), (4, 7, 10))
 """The bits at which weights are cut into parts that are added apart, if the sum of whole weights may be too large."""
 WHOLE = ("binary", "ternary", "levels", "bits", "phase", "switch", "time")
 
@@ -102,7 +102,8 @@ def _cut(node: Node, op: Synapse, cuts: tuple[int, ...]) -> list[tuple[Synapse, 
         coarse = op.per_output(bit * 2.0**cut)
         part = torch.round(rest / coarse) * coarse
         rest = rest - part
-        found.append((replace(op, weight=part), 2.0**cut * shaped(bit, axis, len(node.shape))))
+        if bool(part.any()) or not cut:
+            found.append((replace(op, weight=part), 2.0**cut * shaped(bit, axis, len(node.shape))))
     return found
 
 
