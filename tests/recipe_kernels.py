@@ -36,13 +36,12 @@ def network(biases: bool = True) -> tuple[nn.Module, Tensor]:
 def converted(recipe: type[ts.core.recipe.Recipe]) -> ts.SNN:
     """Raises the first refusal if the recipe takes none of the networks."""
     refusal: ts.TranspikeError | None = None
-    steps = STEPS - 1 if recipe.name == "pascal" else STEPS
     for biases in (True, False):
         for source in SOURCES:
             model, data = copy.deepcopy(network(biases)[0]), network(biases)[1]
             try:
                 model = model if source is None else ts.prepare(model, source(), calibration=data)
-                made = recipe(**({"timesteps": steps} if recipe().schedule.mode != "slots" else {}))
+                made = recipe(**({"timesteps": STEPS} if recipe().schedule.mode != "slots" else {}))
                 return ts.convert(model.eval(), made, data)
             except ts.TranspikeError as error:
                 refusal = refusal or error

@@ -12,7 +12,12 @@ CYCLE = "dense: a phase cycle is one pass over all its steps"
 EARLY = "dense: layers that fire before their window is complete run step by step"
 UNIT = "dense: sigma-delta layers have kernels of their own"
 RECIPROCAL = "dense: differences that are divided by their step number lie on no grid"
-REASONS: dict[str, str] = {}
+REASONS = {
+    "bsnn": CYCLE, "burst-digits": UNIT, "cat": WINDOW, "ceiling": WINDOW, "cos": EARLY, "dcgs": RECIPROCAL,
+    "exact-mapping": WINDOW, "linear-ttfs": WINDOW, "pascal": WINDOW, "rueckauer-liu": EARLY, "s4nn": EARLY,
+    "sigma-delta": UNIT, "spikezip": UNIT, "t2fsnn": EARLY, "tsc": WINDOW, "vr": WINDOW, "yoso": WINDOW,
+    "cao": "dense: input does not carry spikes of whole levels",  # its Poisson spikes have signs
+}  # fmt: skip
 
 
 @pytest.mark.skipif(event_status()[0] is None, reason="the native library is not built")

@@ -366,15 +366,20 @@ class _Compiler:
         weights = torch.cat([part.to(kept).reshape(-1) for part in parts])
         sizes = [0, *(part.numel() for part in parts)]
         offsets = torch.tensor(sizes).cumsum(0)[:-1].contiguous()
-        size, found = size if beside else min(size, padded(inputs) - first), list[Source]()
-        geometry = offsets, groups, kernel, stride, padding, dilation
+        size = size if beside else min(size, padded(inputs) - first)
+
+        def source(part: tuple[int, ...], weights: Tensor, units: Tensor, levels: Tensor, each: int) -> Source:
+            geometry = groups, kernel, stride, padding, dilation
+            return Source(wire, part, first, size, kind, weights, units, levels, each, offsets, *geometry)
+
         if kind == GRADED or beside:
             every, levels = tuple(range(len(planes))), torch.tensor(planes, dtype=torch.float32)
-            return [Source(wire, every, first, size, kind, weights, units_of, levels, beside, *geometry)]
+            return [source(every, weights, units_of, levels, beside)]
+        found = list[Source]()
         for each in sorted(set(planes), reverse=True):
             own = tuple(index for index, one in enumerate(planes) if one == each)
             scaled = (weights, units_of * each) if kind in (NARROW, NARROW_LOOKUP) else (weights * each, units_of)
             tables = kind in (LOOKUP, NARROW_LOOKUP)  # they read one plane
             for part in [(index,) for index in own] if tables else [own]:
-                found.append(Source(wire, part, first, size, kind, *scaled, torch.zeros(0), 0, *geometry))
+                found.append(source(part, *scaled, torch.zeros(0), 0))
         return found
