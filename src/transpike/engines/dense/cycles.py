@@ -65,7 +65,7 @@ class Cycles:
         biases, batch = self.lowered.biases[node.name], len(self.run.x)
         before = self.states.get(node.name)
         state, levels = before, None
-        for part in pieces(batch, max(value[0].nbytes for value in inputs)):
+        for part in pieces(batch, 8 * max(value[0].numel() for value in inputs)):  # cells compute in float64
             charges = [value[part] + bias for value, bias in zip(inputs, biases, strict=True)]
             here = cell.init(*charges) if before is None else taken(before, part)
             after, sent = cell.cycle(here, *charges)

@@ -10,7 +10,7 @@ from transpike.core.channels import resolved, shaped
 from transpike.core.graph import Input, Node
 from transpike.core.op import Op, Synapse
 from transpike.core.plain import is_plain
-from transpike.engines.pieces import linear
+from transpike.engines.pieces import linear, pieces
 from transpike.lowering.bounds import spans
 from transpike.lowering.exact_grid import MANTISSA
 from transpike.lowering.lowered import Lowered
@@ -18,6 +18,7 @@ from transpike.ops import Conv, Linear
 
 CUTS = ((), (7,), (5, 9), (4, 7, 10))
 """The bits at which weights are cut into parts that are added apart, if the sum of whole weights may be too large."""
+PART = 2**19  # bytes of the levels that are added together
 WHOLE = ("binary", "ternary", "levels", "bits", "phase", "switch", "time")
 
 
@@ -70,11 +71,22 @@ class Narrow:
         parts = self.parts(name, times)
         if not parts:
             return linear(op, [value.double() for value in inputs])
-        x = inputs[0].float()
-        total = parts[0].linear(x)
-        for part in parts[1:]:
-            total = total.double().add_(part.linear(x))
-        return total
+        x, output = inputs[0], None
+        few = x.dtype == torch.float64 or len(parts) > 1  # temporaries, which should be small
+        for rows in pieces(len(x), x[0].nbytes, PART if few else x.nbytes):
+            here = x[rows].float()
+            total = parts[0].linear(here)
+            for part in parts[1:]:
+                total = total.double().add_(part.linear(here))
+            if len(total) == len(x):
+                return total
+            if output is None:
+                last = total.ndim == 4 and not total.is_contiguous()
+                order = torch.channels_last if last else torch.contiguous_format
+                output = torch.empty_like(total[:1].expand(len(x), *total.shape[1:]), memory_format=order)
+            output[rows] = total
+        assert output is not None
+        return output
 
 
 def _is_whole(lowered: Lowered, node: Node, whole: set[str]) -> bool:

@@ -125,7 +125,7 @@ class Clock:
         before, presence = self.states.get(name), self.run.presence
         state, output = before, None
         # all at once where the counter needs everything that the cell hears
-        size = 0 if differences else max(values[i][0].nbytes for i in node.inputs)
+        size = 0 if differences else self.x.element_size() * max(values[i][0].numel() for i in node.inputs)
         for part in pieces(samples, size):
             inputs = [values[i][part] + share * bias for i, bias in zip(node.inputs, biases, strict=True)]
             if differences:
