@@ -56,7 +56,7 @@ sanitize: install
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	TRANSPIKE_NATIVE=$(CURDIR)/build/sanitize/libtranspike_events.so \
-	$(BIN)/python -m pytest tests/laws/test_event_laws.py tests/laws/test_level_laws.py tests/laws/test_section_laws.py tests/laws/test_native_laws.py tests/laws/test_delta_laws.py tests/hostile/test_native_library.py
+	$(BIN)/python -m pytest tests/laws/test_event_laws.py tests/laws/test_level_laws.py tests/laws/test_section_laws.py tests/laws/test_native_laws.py tests/laws/test_delta_laws.py tests/laws/test_entrance.py tests/laws/test_staircase.py tests/hostile/test_native_library.py
 
 # The kernels against plain loops on 64-bit ARM, emulated. Needs gcc-aarch64-linux-gnu, libc6-dev-arm64-cross and qemu-user.
 arm:

@@ -94,19 +94,19 @@ def watched(run: EventRun, silent: bool) -> Clock:
 
     kernel, without = timed("kernel", run._fire), timed("silent", run._fire)
 
-    def fire(layer: Any, words: dict[str, list[Tensor]], steps: int) -> Tensor:
+    def fire(layer: Any, words: dict[str, list[Tensor]], steps: int, last: bool) -> Tensor:
         if silent:
             name, answered = layer.node.name, (run.ties, run.exact, run.why)
             before = run.states.get(name)
             if before is not None:
                 run.states[name] = before.clone()
             nothing = {wire: [torch.zeros_like(plane) for plane in words[wire]] for wire in layer.wires}
-            without(layer, nothing, steps)
-            run.states.pop(name)
+            without(layer, nothing, steps, last)
+            run.states.pop(name, None)
             if before is not None:
                 run.states[name] = before
             run.ties, run.exact, run.why = answered
-        return kernel(layer, words, steps)
+        return kernel(layer, words, steps, last)
 
     run._fixed = lambda: None  # type: ignore[method-assign]  # layer by layer, not several in one call
     run._fire = fire  # type: ignore[method-assign]
@@ -121,7 +121,7 @@ def once(snn: ts.SNN, images: Tensor, timesteps: int, silent: bool) -> tuple[flo
         run = engine_named("auto").start(snn.program, snn.prepare(images), torch.arange(len(images)), (), False)
         clock = watched(run, silent) if isinstance(run, EventRun) else {}
         start = time.perf_counter()
-        run.advance(timesteps)
+        run.advance(timesteps, last=True)
         return time.perf_counter() - start, clock, run.kernels
 
 

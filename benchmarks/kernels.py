@@ -1,7 +1,12 @@
-"""Cost of one convolution against its firing rate, and networks of other shapes; the parts of speed.py without peers."""
+"""Cost of one convolution against its firing rate and with spikes of several levels, and networks of other shapes; the
+parts of speed.py without peers.
+
+    python benchmarks/kernels.py    # only the spikes of several levels, against binary ones
+"""
 
 import argparse
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -10,13 +15,14 @@ from machine import interleaved
 from torch import Tensor, nn
 
 import transpike as ts
+from transpike.core.cell import Neuron
 from transpike.core.graph import Graph, Input, Node
 from transpike.encoders import ConstantCurrent
 from transpike.engines import Program, event_status
 from transpike.lowering.exact_grid import put_on_grid
 from transpike.lowering.lowered import lower
 from transpike.models._base import initialise
-from transpike.neurons import IntegrateAndFire
+from transpike.neurons import Burst, IntegrateAndFire, MultiThreshold, SignedIntegrateAndFire
 from transpike.ops import Conv, Mean
 from transpike.readouts import AccumulatedMembrane
 from transpike.schedules import Streaming
@@ -29,27 +35,34 @@ SHAPES_BATCH = 8
 ENGINES = ("event", "dense")
 
 
-def convolution(channels: int, size: int) -> Program:
-    """Neurons that fire at half the rate of their input current from random potentials on, a convolution, neurons."""
+def binary(threshold: Tensor, initial: Tensor) -> Neuron:
+    return IntegrateAndFire(None, threshold, initial)
+
+
+def convolution(
+    channels: int, size: int, groups: int = 1, neuron: Callable[[Tensor, Tensor], Neuron] = binary, largest: float = 1.0
+) -> Program:
+    """Neurons that fire at the rate of their input current from random potentials on, a convolution, neurons."""
     generator = torch.Generator().manual_seed(0)
-    weight = (32 * torch.randn(channels, channels, 3, 3, generator=generator)).round().clamp(-127, 127) / 64
+    weight = (32 * torch.randn(channels, channels // groups, 3, 3, generator=generator)).round().clamp(-127, 127) / 64
     first = torch.rand((channels, size, size), generator=generator)
     graph = Graph((
         Node("input", Input((channels, size, size))),
-        Node("first", IntegrateAndFire(None, torch.tensor(1.0), first), ("input",)),
-        Node("conv", Conv(weight=weight, padding=(1, 1)), ("first",)),
-        Node("second", IntegrateAndFire(None, torch.tensor(64.0), torch.tensor(0.0)), ("conv",)),
+        Node("first", neuron(torch.tensor(1.0), first), ("input",)),
+        Node("conv", Conv(weight=weight, padding=(1, 1), groups=groups), ("first",)),
+        Node("second", neuron(torch.tensor(64.0), torch.tensor(0.0)), ("conv",)),
         Node("answer", Mean(axes=(2, 3)), ("second",)),
     ))  # fmt: skip
-    encoder = ConstantCurrent(largest=1.0)
-    lowered = put_on_grid(lower(graph, encoder.spike_scale, encoder.alphabet), TIMESTEPS, 1.0, {})
+    encoder = ConstantCurrent(largest=largest)
+    ranges = {"second": torch.full((1, channels, 1, 1), 64.0)} if largest > 1 else {}
+    lowered = put_on_grid(lower(graph, encoder.spike_scale, encoder.alphabet), TIMESTEPS, largest, ranges)
     return Program(lowered, encoder, Streaming(), AccumulatedMembrane())
 
 
 def once(program: Program, x: Tensor, engine: str, count: bool = False) -> ts.Trace:
     with torch.no_grad():
         run = engine_named(engine).start(program, x, torch.arange(len(x)), (), count)
-        run.advance(TIMESTEPS)
+        run.advance(TIMESTEPS, last=True)
         return run.finish()
 
 
@@ -72,6 +85,59 @@ def rates(arguments: argparse.Namespace) -> Iterator[dict]:
                 row[f"{name}_ms"] = None if timing.median is None else 1000 * timing.median
                 row[f"{name}_samples"], row[f"{name}_dropped"] = len(timing.seconds), timing.dropped
             yield row
+
+
+NEURONS: dict[str, Callable[[Tensor, Tensor], Neuron]] = {
+    "binary": binary,
+    "signed (snm)": lambda threshold, initial: SignedIntegrateAndFire(None, threshold, initial, "snm"),
+    "burst 5": lambda threshold, initial: Burst(None, threshold, initial, 5),
+    "4 thresholds, any": lambda threshold, initial: MultiThreshold(None, threshold, initial, 4, "any"),
+    "4 thresholds, one": lambda threshold, initial: MultiThreshold(None, threshold, initial, 4, "one"),
+}
+LEVEL_SHAPES = ((64, 8, 1), (128, 8, 1), (16, 16, 1), (64, 8, 64))  # channels, height and width, groups
+LEVEL_RATES, LARGEST, LEVEL_BATCH = (0.05, 0.1, 0.2), 8.0, 2
+
+
+def events(program: Program, x: Tensor) -> float:
+    """Bits that are set in the levels of the first neurons, per neuron and step: what readers gather weights for."""
+    with torch.no_grad():
+        run = engine_named("dense").start(program, x, torch.arange(len(x)), ("first",), False)
+        run.advance(TIMESTEPS)
+        levels = run.finish().trains["first"].abs()
+    total, left = 0.0, levels
+    while bool((left > 0).any()):
+        total, left = total + float((left % 2).sum()), (left / 2).floor()
+    return total / levels.numel()
+
+
+def levels(samples: int = 10) -> Iterator[dict]:
+    """Processor seconds of a layer of neurons that send several levels and of its reader, over those of binary ones at
+    equal events: the least of runs that alternate, on one thread.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    for channels, size, groups in LEVEL_SHAPES:
+        programs = {name: convolution(channels, size, groups, made, LARGEST) for name, made in NEURONS.items()}
+        noise = torch.rand((LEVEL_BATCH, channels, size, size), generator=torch.Generator().manual_seed(1))
+        for rate in LEVEL_RATES:
+            inputs = {}
+            for name, program in programs.items():
+                shape = noise if name in ("binary", "signed (snm)") else noise**4  # few large inputs: large levels
+                low, high = 0.0, LARGEST
+                for _ in range(12):
+                    middle = (low + high) / 2
+                    low, high = (middle, high) if events(program, shape * middle) < rate else (low, middle)
+                inputs[name] = shape * low
+            seconds = dict.fromkeys(programs, float("inf"))
+            for _ in range(samples + 1):  # the first one also makes what is made once
+                for name, program in programs.items():
+                    start = time.process_time()
+                    once(program, inputs[name], "event")
+                    seconds[name] = min(seconds[name], time.process_time() - start)
+            yield {"channels": channels, "size": size, "groups": groups, "rate": rate, "batch": LEVEL_BATCH,
+                   "timesteps": TIMESTEPS, "binary_ms": 1000 * seconds["binary"],
+                   "ratio_to_binary": {name: value / seconds["binary"] for name, value in seconds.items()}}  # fmt: skip
+    torch.set_num_threads(threads)
 
 
 def picture(rows: list[dict], path: Path) -> None:
@@ -183,3 +249,12 @@ def shapes(arguments: argparse.Namespace, dataset: ts.data.Dataset) -> Iterator[
             row[f"{engine}_seconds"] = timing.median
             row[f"{engine}_samples"], row[f"{engine}_dropped"] = len(timing.seconds), timing.dropped
         yield row
+
+
+if __name__ == "__main__":
+    for row in levels():
+        ratios = ", ".join(f"{name} {value:.2f}" for name, value in row["ratio_to_binary"].items() if name != "binary")
+        where = f"{row['channels']} channels, {row['groups']} groups, {row['size']}²"
+        print(
+            f"{where}, {100 * row['rate']:.0f} %: binary {row['binary_ms']:.2f} ms; times binary: {ratios}", flush=True
+        )

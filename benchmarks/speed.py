@@ -200,8 +200,8 @@ def main() -> None:
     )
     parser.add_argument(
         "--parts",
-        default="rows,rates,shapes",
-        help="some of rows,rates,shapes; memory: only that of rows that are there",
+        default="rows,rates,levels,shapes",
+        help="some of rows,rates,levels,shapes; memory: only that of rows that are there",
     )
     parser.add_argument("--engines", nargs="+", help="only what has one of these in its name")
     parser.add_argument("--all", action="store_true", help="slow peers at T=128 too, and the peers' memory")
@@ -225,8 +225,8 @@ def main() -> None:
     isa = restrict(arguments.isa)
     smoke(arguments)
     parts = set(arguments.parts.split(","))
-    if parts - {"rows", "rates", "shapes", "memory"}:
-        parser.error("--parts takes rows, rates, shapes and memory")
+    if parts - {"rows", "rates", "levels", "shapes", "memory"}:
+        parser.error("--parts takes rows, rates, levels, shapes and memory")
     if arguments.weights is None and parts & {"rows", "memory"} and NETWORKS[0] in arguments.networks:
         parser.error("the ResNet-20 needs --weights")
     results = Results(arguments.output, description(arguments.seed))
@@ -242,6 +242,11 @@ def main() -> None:
             results.write()
             print(row, file=sys.stderr, flush=True)
         kernels.picture(results.content["rates"], arguments.output.with_name("rates.png"))
+    if "levels" in parts and event_status()[0] is not None:
+        for row in kernels.levels(1 if arguments.smoke else 10):
+            results.merge("levels", [row], ("channels", "size", "groups", "rate"))
+            results.write()
+            print(row, file=sys.stderr, flush=True)
     if "shapes" in parts:
         for row in kernels.shapes(arguments, dataset):
             results.merge("shapes", [row], ("network",))

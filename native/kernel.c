@@ -21,6 +21,8 @@
 #ifndef TP_SIGMA_DELTA
 #define TP_SIGMA_DELTA tp_sigma_delta_baseline
 #define TP_DELTA tp_delta_baseline
+#define TP_ENTRANCE tp_entrance_baseline
+#define TP_STAIRCASE tp_staircase_baseline
 #endif
 
 #define VECTORS (TP_UNIT / TP_LANES) /* per unit */
@@ -35,8 +37,11 @@ typedef int32_t vi __attribute__((vector_size(4 * TP_LANES)));
 typedef uint32_t vu __attribute__((vector_size(4 * TP_LANES)));
 typedef uint8_t b32 __attribute__((vector_size(32)));
 typedef uint64_t q32 __attribute__((vector_size(32)));
+typedef uint32_t w4 __attribute__((vector_size(16)));
+typedef uint32_t w8 __attribute__((vector_size(32)));
 typedef uint16_t h16 __attribute__((vector_size(16)));
 typedef uint16_t h32 __attribute__((vector_size(32)));
+typedef uint16_t h64 __attribute__((vector_size(64)));
 
 INLINE vf load(const float *p) {
     vf v;
@@ -91,10 +96,22 @@ INLINE uint32_t steps_of(const uint32_t *words) {
     vu some = load_words(words);
     for (int v = 1; v < VECTORS; ++v)
         some |= load_words(words + v * TP_LANES);
-    uint32_t any = 0;
-    for (int i = 0; i < TP_LANES; ++i)
-        any |= some[i];
-    return any;
+    uint64_t parts[2];
+#if TP_LANES == 16
+    const w8 halves = __builtin_shufflevector(some, some, 0, 1, 2, 3, 4, 5, 6, 7) |
+                      __builtin_shufflevector(some, some, 8, 9, 10, 11, 12, 13, 14, 15);
+#elif TP_LANES == 8
+    const w8 halves = some;
+#endif
+#if TP_LANES > 4
+    const w4 quarters = __builtin_shufflevector(halves, halves, 0, 1, 2, 3) |
+                        __builtin_shufflevector(halves, halves, 4, 5, 6, 7);
+    memcpy(parts, &quarters, sizeof quarters);
+#else
+    memcpy(parts, &some, sizeof some);
+#endif
+    const uint64_t any = parts[0] | parts[1];
+    return (uint32_t)(any | any >> 32);
 }
 
 /* Append the channels of a unit that fired in step t. */
@@ -116,6 +133,7 @@ static void list_pixels(const tp_source *s, const tp_plan *plan, char *scratch, 
                         int64_t row, int64_t steps) {
     uint16_t *list = (uint16_t *)(scratch + plan->pixel_lists) + slot * TP_STEPS * plan->pixel_entries;
     const int64_t width = s->width * s->groups, group = s->channels / s->groups;
+    const int64_t of_plane = s->plane_channels ? s->plane_channels : group;
     int32_t *starts = (int32_t *)(scratch + plan->pixel_starts) + slot * TP_STEPS * (width + 1);
     uint32_t *steps_with_events = (uint32_t *)(scratch + plan->pixel_steps) + slot * width;
     const uint32_t every = ~(uint32_t)0 >> (TP_STEPS - steps);
@@ -127,7 +145,7 @@ static void list_pixels(const tp_source *s, const tp_plan *plan, char *scratch, 
             for (int64_t p = 0; p < s->plane_count; ++p) {
                 const uint32_t *words = s->planes[p] + sample * s->sample_words + row * s->row_words +
                                         x * s->column_words + g * group;
-                for (int64_t c = 0; c < group; c += TP_UNIT) {
+                for (int64_t c = 0; c < of_plane; c += TP_UNIT) {
                     uint8_t bytes[2][TP_STEPS];
                     uint32_t some = steps_of(words + c) & every;
                     active |= some;
@@ -140,7 +158,7 @@ static void list_pixels(const tp_source *s, const tp_plan *plan, char *scratch, 
                         by_step(words + c, bytes[0]);
                         by_step(words + c + 8, bytes[1]);
                     }
-                    const uint16_t c16 = (uint16_t)c;
+                    const uint16_t c16 = (uint16_t)(c + p * s->plane_channels);
                     const h16 low = {c16, c16, c16, c16, c16, c16, c16, c16}, high = low + 8;
                     if (__builtin_popcount(some) > FEW_STEPS)
                         for (int64_t t = 0; t < steps; ++t)
@@ -224,27 +242,36 @@ static void list_windows(const tp_source *s, const tp_plan *plan, char *scratch,
     }
 }
 
-/* The rows of spikes of a look-up source as bytes, [column with borders][half of the 16 channels][step]. */
-static void list_bytes(const tp_source *s, const tp_plan *plan, char *scratch, int64_t sample, int64_t row,
-                       int64_t steps) {
+/* The rows of spikes of a look-up source as numbers of table rows, [column with borders][half of the 16 channels][step]:
+ * a byte of spikes times TP_UNIT, so that the address of a row of outputs needs no shift. */
+static void list_places(const tp_source *s, const tp_plan *plan, char *scratch, int64_t sample, int64_t row,
+                        int64_t steps, int by_active_step) {
     int64_t *tags = (int64_t *)(scratch + plan->tags);
     for (int64_t ky = 0; ky < s->kernel_y; ++ky) {
         const int64_t y = row * s->stride_y - s->padding_y + ky * s->dilation_y, slot = y % plan->slots;
         if (y < 0 || y >= s->height || tags[slot] == sample * s->height + y)
             continue;
         tags[slot] = sample * s->height + y;
-        uint8_t *bytes = (uint8_t *)(scratch + plan->pixel_lists) + (slot + 1) * plan->padded_width * 2 * TP_STEPS;
+        uint16_t *places = (uint16_t *)(scratch + plan->pixel_lists) + (slot + 1) * plan->padded_width * 2 * TP_STEPS;
         const uint32_t *words = s->planes[0] + sample * s->sample_words + y * s->row_words;
         uint32_t *pixel_steps = (uint32_t *)(scratch + plan->pixel_steps) + (slot + 1) * plan->padded_width;
         for (int64_t x = 0; x < least(s->width, plan->padded_width - s->padding_x); ++x) {
-            pixel_steps[s->padding_x + x] = steps_of(words + x * s->column_words);
+            if (by_active_step)
+                pixel_steps[s->padding_x + x] = steps_of(words + x * s->column_words);
             for (int64_t half = 0; half < 2; ++half) {
                 const uint32_t *from = words + x * s->column_words + 8 * half;
-                uint8_t *to = bytes + ((s->padding_x + x) * 2 + half) * TP_STEPS;
-                if (steps == 1)
-                    by_one_step(from, to);
-                else
-                    by_step(from, to);
+                uint16_t *to = places + ((s->padding_x + x) * 2 + half) * TP_STEPS;
+                uint8_t bytes[TP_STEPS];
+                if (steps == 1) {
+                    by_one_step(from, bytes);
+                    to[0] = (uint16_t)(bytes[0] * TP_UNIT);
+                } else {
+                    b32 all;
+                    by_step(from, bytes);
+                    memcpy(&all, bytes, sizeof all);
+                    const h64 wide = __builtin_convertvector(all, h64) * TP_UNIT;
+                    memcpy(to, &wide, sizeof wide);
+                }
             }
         }
     }
@@ -255,7 +282,7 @@ static void list_bytes(const tp_source *s, const tp_plan *plan, char *scratch, i
 /* The inputs of one position from one source. */
 typedef struct {
     int64_t kind;
-    uint32_t active; /* the steps in which anything may have fired */
+    uint32_t active; /* the steps in which anything may have fired; only for the rules of levels.h */
     /* gather: where the window's entries begin and end in every step, and row 0 of its weights */
     const int32_t *begin, *end;
     const uint16_t *list;
@@ -267,50 +294,59 @@ typedef struct {
     const int32_t *starts;            /* gather: of the row of windows */
     const uint32_t *column_steps;     /* gather: the steps with events of every column */
     const int64_t *index_of;          /* gather: column → its index in the list */
-    const uint8_t *rows[TP_TALLEST];  /* look-up: the bytes of the window's rows, */
-    const uint8_t *lines[TP_TALLEST]; /* starting at its left end, */
+    const uint16_t *rows[TP_TALLEST];  /* look-up: the places of the window's rows, */
+    const uint16_t *lines[TP_TALLEST]; /* starting at its left end, */
     const uint32_t *steps[TP_TALLEST]; /* and the steps with events of every column */
     const tp_source *source;
     int64_t taps; /* masked: the taps of all planes that lie inside, and their weights */
     const uint32_t *pixels[TP_TAPS];
     const float *tap_weights[TP_TAPS];
+    const float *levels[TP_TAPS]; /* graded: of the taps that lie inside, in the ring of kept columns */
+    float *ring;
+    int64_t *kept; /* the column in each place of the ring */
+    int64_t span;  /* steps */
 } place;
 
 /* acc += the weights of the inputs that fired. Four at a time; the last group is padded with rows of zeros, because a
  * mispredicted end of the loop costs more than an addition. */
 #define DEFINE_GATHER(UNITS)                                                                                       \
-    INLINE void gather_##UNITS(vf *acc, const place *p, int64_t t) {                                               \
+    INLINE void add_rows_##UNITS(vf *acc, const float *weights, int64_t i, int64_t j, int64_t k, int64_t l) {      \
         enum { N = UNITS * VECTORS, ROW = UNITS * TP_UNIT };                                                       \
+        const float *a = weights + i * ROW, *b = weights + j * ROW, *c = weights + k * ROW, *d = weights + l * ROW; \
+        for (int v = 0; v < N; ++v)                                                                                \
+            acc[v] += (load(a + v * TP_LANES) + load(b + v * TP_LANES)) +                                          \
+                      (load(c + v * TP_LANES) + load(d + v * TP_LANES));                                           \
+    }                                                                                                              \
+    INLINE void gather_##UNITS(vf *acc, const place *p, int64_t t) {                                               \
         const uint16_t *list = p->list + t * p->entries;                                                           \
         int64_t i = p->begin[t];                                                                                   \
-        const int64_t end = p->end[t];                                                                             \
-        for (; i < end; i += 4) {                                                                                  \
-            const float *a = p->weights + (int64_t)list[i] * ROW;                                                  \
-            const float *b = p->weights + (i + 1 < end ? (int64_t)list[i + 1] : p->nothing) * ROW;                 \
-            const float *c = p->weights + (i + 2 < end ? (int64_t)list[i + 2] : p->nothing) * ROW;                 \
-            const float *d = p->weights + (i + 3 < end ? (int64_t)list[i + 3] : p->nothing) * ROW;                 \
-            for (int v = 0; v < N; ++v)                                                                            \
-                acc[v] += (load(a + v * TP_LANES) + load(b + v * TP_LANES)) +                                      \
-                          (load(c + v * TP_LANES) + load(d + v * TP_LANES));                                       \
-        }                                                                                                          \
+        const int64_t end = p->end[t], none = p->nothing;                                                          \
+        if (i >= end)                                                                                              \
+            return;                                                                                                \
+        for (; i + 4 < end; i += 4)                                                                                \
+            add_rows_##UNITS(acc, p->weights, list[i], list[i + 1], list[i + 2], list[i + 3]);                     \
+        add_rows_##UNITS(acc, p->weights, list[i], i + 1 < end ? list[i + 1] : none,                               \
+                         i + 2 < end ? list[i + 2] : none, i + 3 < end ? list[i + 3] : none);                      \
     }
 
 /* acc += one row of a table for every eight channels of every tap. The offset of a table is a constant of the load and
- * that of its row is one multiplication of a byte: address arithmetic would otherwise cost more than the additions. */
+ * that of its row is scaled by it: address arithmetic would otherwise cost more than the additions. */
 #define DEFINE_LOOKUP(UNITS)                                                                                       \
-    INLINE void lookup_taps_##UNITS(vf *acc, const place *p, int64_t t, const int64_t kernel_y,                    \
-                                    const int64_t kernel_x, const int64_t dilation) {                              \
+    INLINE void lookup_taps_##UNITS(vf *acc, const uint16_t *const *lines, const float *weights,                   \
+                                    const float *unit, int64_t t, const int64_t kernel_y, const int64_t kernel_x,  \
+                                    const int64_t dilation) {                                                      \
         enum { N = UNITS * VECTORS, ROW = UNITS * TP_UNIT };                                                       \
+        (void)unit;                                                                                                \
         for (int64_t ky = 0; ky < kernel_y; ++ky) {                                                                \
-            const uint8_t *line = p->lines[ky] + t;                                                                \
-            const float *table = p->weights + ky * kernel_x * 2 * TP_TABLE * ROW;                                  \
+            const uint16_t *line = lines[ky] + t;                                                                  \
+            const float *table = weights + ky * kernel_x * 2 * TP_TABLE * ROW;                                     \
             vf sum[N];                                                                                             \
             for (int v = 0; v < N; ++v)                                                                            \
-                sum[v] = load(table + (uint64_t)line[0] * ROW + v * TP_LANES) +                                    \
-                         load(table + (uint64_t)line[TP_STEPS] * ROW + (TP_TABLE * ROW + v * TP_LANES));           \
+                sum[v] = load(table + (uint64_t)line[0] * UNITS + v * TP_LANES) +                                  \
+                         load(table + (uint64_t)line[TP_STEPS] * UNITS + (TP_TABLE * ROW + v * TP_LANES));         \
             for (int64_t kx = 1; kx < kernel_x; ++kx) {                                                            \
-                const uint64_t first = (uint64_t)line[kx * dilation * 2 * TP_STEPS] * ROW;                         \
-                const uint64_t second = (uint64_t)line[(kx * dilation * 2 + 1) * TP_STEPS] * ROW;                  \
+                const uint64_t first = (uint64_t)line[kx * dilation * 2 * TP_STEPS] * UNITS;                       \
+                const uint64_t second = (uint64_t)line[(kx * dilation * 2 + 1) * TP_STEPS] * UNITS;                \
                 for (int v = 0; v < N; ++v)                                                                        \
                     sum[v] += load(table + first + (kx * 2 * TP_TABLE * ROW + v * TP_LANES)) +                     \
                               load(table + second + ((kx * 2 + 1) * TP_TABLE * ROW + v * TP_LANES));               \
@@ -322,9 +358,9 @@ typedef struct {
     INLINE void lookup_##UNITS(vf *acc, const place *p, int64_t t) {                                               \
         const tp_source *s = p->source;                                                                            \
         if (s->kernel_y == 3 && s->kernel_x == 3 && s->dilation_x == 1)                                            \
-            lookup_taps_##UNITS(acc, p, t, 3, 3, 1); /* for loop unrolling */                                      \
+            lookup_taps_##UNITS(acc, p->lines, p->weights, NULL, t, 3, 3, 1); /* for loop unrolling */             \
         else                                                                                                       \
-            lookup_taps_##UNITS(acc, p, t, s->kernel_y, s->kernel_x, s->dilation_x);                               \
+            lookup_taps_##UNITS(acc, p->lines, p->weights, NULL, t, s->kernel_y, s->kernel_x, s->dilation_x);      \
     }
 
 /* acc += weights where the same channel fired: depthwise convolutions and shortcuts. */
@@ -340,18 +376,23 @@ typedef struct {
     }
 
 #include "narrow.h"
+#include "graded.h"
 
 /* The source's window for one output of the row that find_row prepared. */
 INLINE void find_column(place *p, int64_t sample, int64_t row, int64_t column, int64_t block, int64_t channel,
-                        int64_t block_units) {
+                        int64_t block_units, const int by_active_step) {
     const tp_source *s = p->source;
     if (is_lookup(s)) {
         p->active = 0;
         for (int64_t ky = 0; ky < s->kernel_y; ++ky) {
             p->lines[ky] = p->rows[ky] + column * s->stride_x * 2 * TP_STEPS;
-            for (int64_t kx = 0; kx < s->kernel_x; ++kx)
+            for (int64_t kx = 0; by_active_step && kx < s->kernel_x; ++kx)
                 p->active |= p->steps[ky][column * s->stride_x + kx * s->dilation_x];
         }
+        return;
+    }
+    if (s->kind == TP_GRADED) {
+        find_graded(p, sample, row, column, channel, block_units * TP_UNIT);
         return;
     }
     if (s->kind == TP_MASKED) {
@@ -381,7 +422,7 @@ INLINE void find_column(place *p, int64_t sample, int64_t row, int64_t column, i
     p->begin = p->starts + begin * TP_STEPS;
     p->end = p->begin + (last - first) * TP_STEPS;
     p->active = 0;
-    for (int64_t k = begin; k < begin + last - first; ++k)
+    for (int64_t k = begin; by_active_step && k < begin + last - first; ++k)
         p->active |= p->column_steps[k];
     const int64_t shift = (begin - first) * s->kernel_y * p->group; /* the entry of the window's first input */
     p->nothing = shift + s->kernel_x * s->kernel_y * p->group;
@@ -398,7 +439,8 @@ INLINE vf magnitude(vf v) { return (vf)((vi)v & 0x7fffffff); }
 typedef struct {
     const vf *currents;
     const float *threshold, *room;
-    float *potential;
+    const float *before; /* the potentials, and where they are stored, or NULL */
+    float *after;
     uint32_t *words;
 } neurons;
 
@@ -409,7 +451,7 @@ INLINE void fire_all(const tp_layer *layer, const neurons *n, const int count, c
     vu fired[TP_CHAINS], bit = {0};
     bit += 1;
     for (int i = 0; i < count; ++i) {
-        v[i] = load(n[i].potential);
+        v[i] = load(n[i].before);
         theta[i] = load(n[i].threshold);
         fired[i] = (vu){0};
     }
@@ -428,7 +470,8 @@ INLINE void fire_all(const tp_layer *layer, const neurons *n, const int count, c
                 *beyond |= magnitude(v[i]) > load(n[i].room);
     }
     for (int i = 0; i < count; ++i) {
-        store(n[i].potential, v[i]);
+        if (n[i].after)
+            store(n[i].after, v[i]);
         store_words(n[i].words, fired[i]);
     }
 }
@@ -457,6 +500,27 @@ INLINE void fire(const tp_layer *layer, const neurons *n, const int count, const
         }                                                                                                          \
     }
 
+/* The same for tables: windows of 3 × 3 have all addresses in registers, and no loops over taps. */
+#define DEFINE_TABLE_STEPS(KERNEL, UNITS, WEIGHTS)                                                                 \
+    static NEVER_INLINE void KERNEL##_steps_##UNITS(const place *p, int64_t steps, const vf *before,               \
+                                                    int64_t before_stride, vf *after, int64_t stride) {            \
+        enum { N = UNITS * VECTORS };                                                                              \
+        const tp_source *s = p->source;                                                                            \
+        const int square = s->kernel_y == 3 && s->kernel_x == 3 && s->dilation_x == 1;                             \
+        const uint16_t *const lines[3] = {p->lines[0], p->lines[square ? 1 : 0], p->lines[square ? 2 : 0]};        \
+        for (int64_t t = 0; t < steps; ++t) {                                                                      \
+            vf now[N];                                                                                             \
+            for (int i = 0; i < N; ++i)                                                                            \
+                now[i] = before[t * before_stride + i];                                                            \
+            if (square)                                                                                            \
+                KERNEL##_taps_##UNITS(now, lines, p->WEIGHTS, p->unit, t, 3, 3, 1);                                \
+            else                                                                                                   \
+                KERNEL##_##UNITS(now, p, t);                                                                       \
+            for (int i = 0; i < N; ++i)                                                                            \
+                after[t * stride + i] = now[i];                                                                    \
+        }                                                                                                          \
+    }
+
 /* All steps of neighbouring positions and one block of channels: first the currents of all steps, then the neurons, whose
  * potentials and thresholds then stay in registers while the steps of several vectors overlap. */
 #define DEFINE_POSITION(UNITS)                                                                                     \
@@ -464,11 +528,13 @@ INLINE void fire(const tp_layer *layer, const neurons *n, const int count, const
     DEFINE_NARROW(UNITS)                                                                                           \
     DEFINE_LOOKUP(UNITS)                                                                                           \
     DEFINE_MASKED(UNITS)                                                                                           \
+    DEFINE_GRADED(UNITS)                                                                                           \
     DEFINE_STEPS(gather, UNITS)                                                                                    \
     DEFINE_STEPS(gather_narrow, UNITS)                                                                             \
-    DEFINE_STEPS(lookup, UNITS)                                                                                    \
-    DEFINE_STEPS(lookup_narrow, UNITS)                                                                             \
+    DEFINE_TABLE_STEPS(lookup, UNITS, weights)                                                                     \
+    DEFINE_TABLE_STEPS(lookup_narrow, UNITS, narrow)                                                               \
     DEFINE_STEPS(masked, UNITS)                                                                                    \
+    DEFINE_STEPS(graded, UNITS)                                                                                    \
     static void currents_##UNITS(const tp_layer *layer, const place *places, const float *constant, vf *currents,  \
                                  int64_t stride) {                                                                 \
         enum { N = UNITS * VECTORS };                                                                              \
@@ -490,6 +556,8 @@ INLINE void fire(const tp_layer *layer, const neurons *n, const int count, const
                 lookup_steps_##UNITS(places + s, layer->steps, before, before_stride, currents, stride);           \
             else if (places[s].kind == TP_NARROW_LOOKUP)                                                           \
                 lookup_narrow_steps_##UNITS(places + s, layer->steps, before, before_stride, currents, stride);    \
+            else if (places[s].kind == TP_GRADED)                                                                  \
+                graded_steps_##UNITS(places + s, layer->steps, before, before_stride, currents, stride);           \
             else                                                                                                   \
                 masked_steps_##UNITS(places + s, layer->steps, before, before_stride, currents, stride);           \
         }                                                                                                          \
@@ -506,15 +574,19 @@ INLINE void fire(const tp_layer *layer, const neurons *n, const int count, const
                 const int64_t position = row * layer->width + x + k;                                               \
                 const int64_t at = (sample * layer->height * layer->width + position) * layer->channels + channel; \
                 for (int64_t i = 0; i < layer->source_count; ++i)                                                  \
-                    find_column(places + i, sample, row, x + k, block, channel, UNITS);                            \
+                    find_column(places + i, sample, row, x + k, block, channel, UNITS, 0);                         \
                 currents_##UNITS(layer, places, layer->constant + sample * layer->constant_sample +                \
                                  position * layer->constant_position + channel, currents + k * N, ALL);            \
                 for (int i = 0; i < N; ++i) {                                                                      \
                     const int64_t lane = channel + i * TP_LANES;                                                   \
+                    float *potential = layer->potential ? layer->potential + at + i * TP_LANES : NULL;             \
                     n[k * N + i] = (neurons){currents + k * N + i,                                                 \
                                              layer->threshold + position * layer->threshold_position + lane,       \
                                              layer->room + position * layer->room_position + lane,                 \
-                                             layer->potential + at + i * TP_LANES, layer->words + at + i * TP_LANES}; \
+                                             layer->initial                                                        \
+                                                 ? layer->initial + position * layer->initial_position + lane      \
+                                                 : potential,                                                      \
+                                             potential, layer->words + at + i * TP_LANES};                         \
                 }                                                                                                  \
             }                                                                                                      \
             if (count == TOGETHER)                                                                                 \
@@ -550,7 +622,7 @@ static void find_row(place *p, const tp_source *s, const tp_plan *plan, const ch
     p->kind = s->kind;
     p->source = s;
     p->active = ~(uint32_t)0;
-    if (s->kind == TP_MASKED)
+    if (is_depthwise(s))
         return;
     p->unit = s->kind == TP_NARROW || s->kind == TP_NARROW_LOOKUP ? s->units + channel : NULL;
     if (is_lookup(s)) {
@@ -562,7 +634,7 @@ static void find_row(place *p, const tp_source *s, const tp_plan *plan, const ch
             const int64_t y = row * s->stride_y - s->padding_y + ky * s->dilation_y;
             const int64_t slot = y >= 0 && y < s->height ? y % plan->slots + 1 : 0; /* 0: a row of zeros */
             p->steps[ky] = (const uint32_t *)(scratch + plan->pixel_steps) + slot * plan->padded_width;
-            p->rows[ky] = (const uint8_t *)(scratch + plan->pixel_lists) + slot * plan->padded_width * 2 * TP_STEPS;
+            p->rows[ky] = (const uint16_t *)(scratch + plan->pixel_lists) + slot * plan->padded_width * 2 * TP_STEPS;
         }
         return;
     }
@@ -590,14 +662,14 @@ static void rows(tp_layer *layer, char *scratch, int64_t first, int64_t last, in
         check |= (uint32_t)((layer->first_step + t + 1) % layer->range_check_every == 0) << t;
     for (int64_t i = 0; i < layer->source_count; ++i) {
         const tp_source *s = layer->sources + i;
-        if (s->kind == TP_MASKED)
+        if (is_depthwise(s))
             continue;
         int64_t *tags = (int64_t *)(scratch + plans[i].tags);
         for (int64_t k = 0; k < plans[i].slots; ++k)
             tags[k] = -1;
         if (is_lookup(s)) {
             memset(scratch + plans[i].pixel_steps, 0, (size_t)((plans[i].slots + 1) * plans[i].padded_width * 4));
-            memset(scratch + plans[i].pixel_lists, 0, (size_t)((plans[i].slots + 1) * plans[i].padded_width * 2 * TP_STEPS));
+            memset(scratch + plans[i].pixel_lists, 0, (size_t)((plans[i].slots + 1) * plans[i].padded_width * 4 * TP_STEPS));
             continue;
         }
         int64_t *columns = (int64_t *)(scratch + plans[i].columns), *index_of = columns + s->width, j = 0;
@@ -613,15 +685,19 @@ static void rows(tp_layer *layer, char *scratch, int64_t first, int64_t last, in
                 if (s->kind == TP_GATHER || s->kind == TP_NARROW)
                     list_windows(s, plans + i, scratch, r - start, r / layer->height, r % layer->height, layer->steps);
                 else if (is_lookup(s))
-                    list_bytes(s, plans + i, scratch, r / layer->height, r % layer->height, layer->steps);
+                    list_places(s, plans + i, scratch, r / layer->height, r % layer->height, layer->steps,
+                                layer->rule != TP_ONE);
             }
         for (int64_t b = block; b < last_block; ++b) {
             const int64_t channel = layer->block_start[b], units = layer->block_units[b];
             for (int64_t r = start; r < stop; ++r) {
                 const int64_t sample = r / layer->height, row = r % layer->height;
-                for (int64_t i = 0; i < layer->source_count; ++i)
+                for (int64_t i = 0; i < layer->source_count; ++i) {
                     find_row(places + i, layer->sources + i, plans + i, scratch, r - start, row, b, channel, units,
                              layer->channels);
+                    if (layer->sources[i].kind == TP_GRADED)
+                        find_graded_row(places + i, layer->sources + i, plans + i, scratch, b, layer->steps);
+                }
                 positions_of[layer->rule != TP_ONE][units - 1](layer, places, check, sample, row, b, channel, &near_ties,
                                                                &too_far);
             }
@@ -637,21 +713,24 @@ static void rows(tp_layer *layer, char *scratch, int64_t first, int64_t last, in
 
 static void count(const uint32_t *words, const uint32_t *fan_out, int64_t neurons, int64_t steps, int64_t *spikes,
                   int64_t *operations) {
-    enum { PART = 256 * TP_LANES }; /* a lane of 32 bits holds the sum of 256 fan-outs below 2^24 */
+    /* a lane of 32 bits holds the sum of 256 fan-outs below 2^24; few sums fit into registers */
+    enum { PART = 256 * TP_LANES, FEW = TP_LANES < 16 ? 4 : 8 };
     for (int64_t start = 0; start < neurons; start += PART) {
         const int64_t stop = least(start + PART, neurons), whole = start + (stop - start) / TP_LANES * TP_LANES;
-        vu sent[TP_STEPS] = {{0}}, done[TP_STEPS] = {{0}};
-        for (int64_t n = start; n < whole; n += TP_LANES) {
-            const vu word = load_words(words + n), fan = load_words(fan_out + n);
-            for (int t = 0; t < TP_STEPS; ++t) {
-                const vu fired = (vu)((vi)(word << (31 - t)) >> 31);
-                sent[t] -= fired;
-                done[t] += fired & fan;
+        for (int64_t first = 0; first < steps; first += FEW) {
+            vu sent[FEW] = {{0}}, done[FEW] = {{0}};
+            for (int64_t n = start; n < whole; n += TP_LANES) {
+                const vu word = load_words(words + n) >> (uint32_t)first, fan = load_words(fan_out + n);
+                for (int t = 0; t < FEW; ++t) {
+                    const vu fired = (vu)((vi)(word << (31 - t)) >> 31);
+                    sent[t] -= fired;
+                    done[t] += fired & fan;
+                }
             }
+            for (int64_t t = first; t < least(first + FEW, steps); ++t)
+                for (int i = 0; i < TP_LANES; ++i)
+                    spikes[t] += sent[t - first][i], operations[t] += done[t - first][i];
         }
-        for (int64_t t = 0; t < steps; ++t)
-            for (int i = 0; i < TP_LANES; ++i)
-                spikes[t] += sent[t][i], operations[t] += done[t][i];
         for (int64_t n = whole; n < stop; ++n)
             for (int64_t t = 0; t < steps; ++t)
                 if (words[n] >> t & 1)
@@ -783,6 +862,8 @@ static void look_up(const float *charge, int64_t n, const float *slot_thresholds
 
 void TP_SIGMA_DELTA(const tp_scan *, int64_t, int64_t, int64_t, int64_t *, int64_t *); /* sigma_delta.c */
 void TP_DELTA(const tp_delta *, const tp_delta_plan *, int64_t, char *, int64_t *, int64_t *);       /* delta.c */
+void TP_ENTRANCE(const tp_entrance *, int64_t, double *);                                            /* entrance.c */
+void TP_STAIRCASE(const tp_staircase *, int64_t, int64_t);                                           /* staircase.c */
 
 const tp_kernels TP_NAME = {rows,        count,   unpack,         sum_positions, pool_max,
-                            compare_all, look_up, TP_SIGMA_DELTA, TP_DELTA};
+                            compare_all, look_up, TP_SIGMA_DELTA, TP_DELTA,      TP_ENTRANCE,  TP_STAIRCASE};

@@ -26,6 +26,8 @@ typedef struct {
     /* tile ``number`` of a layer; adds to totals [steps][3], and sets broken */
     void (*delta)(const tp_delta *, const tp_delta_plan *, int64_t number, char *scratch, int64_t *totals,
                   int64_t *broken);
+    void (*entrance)(const tp_entrance *, int64_t row, double *scratch); /* output row ``row`` of all samples */
+    void (*staircase)(const tp_staircase *, int64_t first, int64_t last); /* rows */
 } tp_kernels;
 
 /* The lists of one source: of single pixels, stored for the rows of a window, and of whole windows.
@@ -38,6 +40,10 @@ typedef struct {
     int64_t tags, pixel_lists, pixel_starts, pixel_steps, window_lists, window_starts, window_steps, columns; /* offsets in bytes */
 } tp_plan;
 
+/* Inputs of one channel each, of which no lists are made. */
+static inline int is_depthwise(const tp_source *s) { return s->kind == TP_MASKED || s->kind == TP_GRADED; }
+/* How many entries a channel may have in the list of a step. */
+static inline int64_t entries_of(const tp_source *s) { return s->plane_channels ? 1 : s->plane_count; }
 static inline int is_lookup(const tp_source *s) { return s->kind == TP_LOOKUP || s->kind == TP_NARROW_LOOKUP; }
 
 /* Rows that are prepared together, and every source's offset in the scratch memory. Returns the bytes per thread. */
@@ -48,7 +54,9 @@ int64_t tp_plan_scratch(const tp_layer *layer, tp_plan *plans, int64_t *rows);
 #define TP_COMPARED 31 /* slot thresholds at most that are all compared with every charge */
 #define TP_TOGETHER 1024 /* sigma-delta neurons that are computed together at most: they fit into the fastest cache */
 #define TP_PLANES (2 * TP_FACTORS) /* of one layer's spikes at most */
-#define TP_TAPS 100   /* taps of a masked source at most, over all planes */
+#define TP_TAPS 100   /* taps of a masked source at most, over all planes; of a graded one without planes */
+#define TP_KEPT 128   /* inputs at most that a graded source keeps */
+#define TP_BLOCK 64   /* channels of a block at most */
 
 extern uint16_t tp_expand[256][8]; /* the positions of the bits that are set */
 extern uint8_t tp_bits[256];       /* their number */

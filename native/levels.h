@@ -111,13 +111,15 @@ INLINE vf nearest(vf m, vf edge, vf sent, int32_t count, vi *index) {
         const float *edge = layer->edge + position * layer->threshold_position + channel;                          \
         const float *room = layer->room + position * layer->room_position + channel;                               \
         const int64_t count = layer->rule == TP_SEVERAL ? layer->factor_count : 2 * layer->factor_count;           \
+        const float *initial =                                                                                     \
+            layer->initial ? layer->initial + position * layer->initial_position + channel : NULL;                 \
         const float leak = (float)layer->leak;                                                                     \
         vf v[N], sent[N], now[N];                                                                                  \
         vu planes[TP_PLANES * N];                                                                                  \
         memset(planes, 0, (size_t)(count * N) * sizeof *planes);                                                   \
         for (int i = 0; i < N; ++i) {                                                                              \
-            v[i] = load(layer->potential + at + i * TP_LANES);                                                     \
-            sent[i] = layer->sent ? load(layer->sent + at + i * TP_LANES) : (vf){0};                               \
+            v[i] = load(initial ? initial + i * TP_LANES : layer->potential + at + i * TP_LANES);                  \
+            sent[i] = layer->sent && !initial ? load(layer->sent + at + i * TP_LANES) : (vf){0};                   \
         }                                                                                                          \
         for (int64_t t = 0; t < layer->steps; ++t) {                                                               \
             for (int i = 0; i < N; ++i)                                                                            \
@@ -133,6 +135,8 @@ INLINE vf nearest(vf m, vf edge, vf sent, int32_t count, vi *index) {
                     lookup_##UNITS(now, places + s, t);                                                            \
                 else if (places[s].kind == TP_NARROW_LOOKUP)                                                       \
                     lookup_narrow_##UNITS(now, places + s, t);                                                     \
+                else if (places[s].kind == TP_GRADED)                                                              \
+                    graded_##UNITS(now, places + s, t);                                                            \
                 else                                                                                               \
                     masked_##UNITS(now, places + s, t);                                                            \
             }                                                                                                      \
@@ -150,7 +154,8 @@ INLINE vf nearest(vf m, vf edge, vf sent, int32_t count, vi *index) {
                     *beyond |= magnitude(v[i]) > load(room + i * TP_LANES);                                        \
         }                                                                                                          \
         for (int i = 0; i < N; ++i) {                                                                              \
-            store(layer->potential + at + i * TP_LANES, v[i]);                                                     \
+            if (layer->potential)                                                                                  \
+                store(layer->potential + at + i * TP_LANES, v[i]);                                                 \
             if (layer->sent)                                                                                       \
                 store(layer->sent + at + i * TP_LANES, sent[i]);                                                   \
             for (int64_t p = 0; p < count; ++p)                                                                    \
@@ -162,7 +167,7 @@ INLINE vf nearest(vf m, vf edge, vf sent, int32_t count, vi *index) {
                                int64_t block, int64_t channel, vi *near_ties, vi *beyond) {                        \
         for (int64_t x = 0; x < layer->width; ++x) {                                                               \
             for (int64_t i = 0; i < layer->source_count; ++i)                                                      \
-                find_column(places + i, sample, row, x, block, channel, UNITS);                                    \
+                find_column(places + i, sample, row, x, block, channel, UNITS, 1);                                 \
             position_##UNITS(layer, places, check, sample, row * layer->width + x, channel, near_ties, beyond);    \
         }                                                                                                          \
     }

@@ -35,7 +35,7 @@ __attribute__((constructor)) static void choose(void) {
 int64_t tp_abi(void) { return TP_ABI; }
 int64_t tp_struct_bytes(int64_t which) {
     const size_t sizes[] = {sizeof(tp_source), sizeof(tp_layer), sizeof(tp_scan), sizeof(tp_part), sizeof(tp_section),
-                            sizeof(tp_delta)};
+                            sizeof(tp_delta), sizeof(tp_entrance), sizeof(tp_staircase)};
     return (int64_t)sizes[which];
 }
 const char *tp_instructions(void) { return instructions; }
@@ -94,7 +94,14 @@ int64_t tp_plan_scratch(const tp_layer *layer, tp_plan *plans, int64_t *rows) {
         const tp_source *s = layer->sources + i;
         tp_plan *p = plans + i;
         memset(p, 0, sizeof *p);
-        if (s->kind == TP_MASKED)
+        if (s->kind == TP_GRADED) { /* for runs of any number of steps */
+            p->slots = (s->kernel_x - 1) * s->dilation_x + 1;
+            p->tags = at;
+            at += align(p->slots * 8);
+            p->pixel_lists = at;
+            at += align(p->slots * s->kernel_y * TP_STEPS * TP_BLOCK * 4);
+        }
+        if (is_depthwise(s))
             continue;
         p->slots = (s->kernel_y - 1) * s->dilation_y + 1;
         p->tags = at;
@@ -105,12 +112,12 @@ int64_t tp_plan_scratch(const tp_layer *layer, tp_plan *plans, int64_t *rows) {
             p->pixel_steps = at;
             at += align((p->slots + 1) * reach * 4);
             p->pixel_lists = at;
-            at += align((p->slots + 1) * reach * 2 * TP_STEPS);
-            together = 1; /* its rows of bytes are not stored */
+            at += align((p->slots + 1) * reach * 4 * TP_STEPS);
+            together = 1; /* its rows of places are not stored */
             continue;
         }
-        p->pixel_entries = with_room(s->width * s->channels * s->plane_count);
-        p->window_entries = with_room(s->width * s->kernel_y * s->channels * s->plane_count);
+        p->pixel_entries = with_room(s->width * s->channels * entries_of(s));
+        p->window_entries = with_room(s->width * s->kernel_y * s->channels * entries_of(s));
         p->columns = at;
         at += align(2 * s->width * 8);
         p->pixel_starts = at;
@@ -127,7 +134,7 @@ int64_t tp_plan_scratch(const tp_layer *layer, tp_plan *plans, int64_t *rows) {
         together = 1;
     for (int64_t i = 0; i < layer->source_count; ++i) {
         const tp_source *s = layer->sources + i;
-        if (is_lookup(s) || s->kind == TP_MASKED)
+        if (is_lookup(s) || is_depthwise(s))
             continue;
         plans[i].window_starts = at;
         at += align(together * TP_STEPS * s->groups * (s->width + 1) * 4);
@@ -154,16 +161,23 @@ static int64_t possible(const tp_layer *layer) {
         return 0;
     for (int64_t i = 0; i < layer->source_count; ++i) {
         const tp_source *s = layer->sources + i;
-        if (!within(s->kind, TP_GATHER, TP_NARROW_LOOKUP) || !within(s->plane_count, 1, SIZE) ||
+        if (!within(s->kind, TP_GATHER, TP_GRADED) || !within(s->plane_count, 1, SIZE) ||
             !within(s->height, 1, SIZE) || !within(s->width, 1, SIZE) || !within(s->channels, TP_UNIT, SIZE) ||
             !within(s->groups, 1, SIZE) || s->channels % (s->groups * TP_UNIT) ||
             !within(s->kernel_y, 1, STRIDE) || !within(s->kernel_x, 1, SIZE) || !within(s->stride_y, 1, STRIDE) ||
             !within(s->stride_x, 1, STRIDE) || !within(s->padding_y, 0, STRIDE) || !within(s->padding_x, 0, STRIDE) ||
             !within(s->dilation_y, 1, STRIDE) || !within(s->dilation_x, 1, STRIDE))
             return 0;
-        if (s->kind == TP_MASKED &&
-            (s->channels != layer->channels || s->kernel_y * s->kernel_x > TP_TAPS ||
-             s->kernel_y * s->kernel_x * s->plane_count > TP_TAPS))
+        if (s->plane_channels && (!within(s->plane_channels, TP_UNIT, SIZE) || s->plane_channels % TP_UNIT ||
+                                  (s->kind != TP_GATHER && s->kind != TP_NARROW) || s->groups != 1 ||
+                                  s->channels != s->plane_channels * s->plane_count))
+            return 0;
+        if (is_depthwise(s) && (s->channels != layer->channels || s->kernel_y * s->kernel_x > TP_TAPS))
+            return 0;
+        if (s->kind == TP_MASKED && s->kernel_y * s->kernel_x * s->plane_count > TP_TAPS)
+            return 0;
+        if (s->kind == TP_GRADED &&
+            (!s->factors || ((s->kernel_x - 1) * s->dilation_x + 1) * s->kernel_y > TP_KEPT))
             return 0;
         if (is_lookup(s) && (s->channels != TP_UNIT || s->plane_count != 1 || s->kernel_y > TP_TALLEST))
             return 0;
@@ -295,6 +309,37 @@ void tp_sigma_delta(tp_scan *scan) {
             kernels->sigma_delta(scan, at, own, left < TP_TOGETHER ? left : TP_TOGETHER, &unclear, &broken);
     }
     scan->unclear = unclear, scan->broken = broken;
+}
+
+void tp_run_staircase(const tp_staircase *s) {
+    const int64_t together = s->columns < PART ? PART / (s->columns < 1 ? 1 : s->columns) : 1;
+#pragma omp parallel for schedule(static) num_threads((int)(s->threads < 1 ? 1 : s->threads))
+    for (int64_t first = 0; first < s->rows; first += together)
+        kernels->staircase(s, first, first + together < s->rows ? first + together : s->rows);
+}
+
+int64_t tp_entrance_scratch(const tp_entrance *e) {
+    enum { SIZE = 1 << 24, STRIDE = 1 << 12 };
+    if (!within(e->batch, 1, INT32_MAX) || !within(e->height, 1, SIZE) || !within(e->width, 1, SIZE) ||
+        !within(e->channels, TP_UNIT, SIZE) || e->channels % TP_UNIT || !within(e->height_in, 1, SIZE) ||
+        !within(e->width_in, 1, SIZE) || !within(e->channels_in, 1, SIZE) || !within(e->kernel_y, 1, STRIDE) ||
+        !within(e->kernel_x, 1, STRIDE) || !within(e->stride_y, 1, STRIDE) || !within(e->stride_x, 1, STRIDE) ||
+        !within(e->padding_y, 0, STRIDE) || !within(e->padding_x, 0, STRIDE) || !within(e->dilation_y, 1, STRIDE) ||
+        !within(e->dilation_x, 1, STRIDE) || !within(e->threads, 1, STRIDE))
+        return -1;
+    const double columns = (double)(e->width - 1) * e->stride_x + (double)(e->kernel_x - 1) * e->dilation_x + 1;
+    const double bytes = columns * e->kernel_y * e->channels_in * 8;
+    return bytes < 1e9 ? align((int64_t)bytes) * e->threads : -1;
+}
+
+int64_t tp_run_entrance(const tp_entrance *e, void *scratch) {
+    const int64_t bytes = tp_entrance_scratch(e) / (e->threads < 1 ? 1 : e->threads);
+    if (bytes <= 0)
+        return -1;
+#pragma omp parallel for schedule(static) num_threads((int)e->threads)
+    for (int64_t row = 0; row < e->batch * e->height; ++row)
+        kernels->entrance(e, row, (double *)((char *)scratch + thread() * bytes));
+    return 0;
 }
 
 static int64_t possible_delta(const tp_delta *s) {

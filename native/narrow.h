@@ -59,43 +59,49 @@ typedef int32_t vi8 __attribute__((vector_size(32)));
         memcpy(&some, (const char *)row + v * sizeof some, sizeof some);                                           \
         return some;                                                                                               \
     }                                                                                                              \
+    INLINE void add_narrow_rows_##UNITS(words *both, words *high, const int16_t *weights, int64_t i, int64_t j,    \
+                                        int64_t k, int64_t l) {                                                    \
+        enum { ROW = UNITS * TP_UNIT, N = ROW * 2 / sizeof(words) };                                               \
+        const int16_t *a = weights + i * ROW, *b = weights + j * ROW, *c = weights + k * ROW, *d = weights + l * ROW; \
+        for (int v = 0; v < N; ++v) {                                                                              \
+            const words four = (words_##UNITS(a, v) + words_##UNITS(b, v)) +                                       \
+                               (words_##UNITS(c, v) + words_##UNITS(d, v));                                        \
+            both[v] += four;                                                                                       \
+            high[v] += (words)((integers)four >> 16);                                                              \
+        }                                                                                                          \
+    }                                                                                                              \
     INLINE void gather_narrow_##UNITS(vf *acc, const place *p, int64_t t) {                                        \
         enum { ROW = UNITS * TP_UNIT, N = ROW * 2 / sizeof(words) };                                               \
         const uint16_t *list = p->list + t * p->entries;                                                           \
         int64_t i = p->begin[t];                                                                                   \
-        const int64_t end = p->end[t];                                                                             \
+        const int64_t end = p->end[t], none = p->nothing;                                                          \
+        if (i >= end)                                                                                              \
+            return;                                                                                                \
         const uint32_t added = (uint32_t)(end - i + 3) / 4 * 4 * TP_LOW;                                           \
         words both[N], high[N];                                                                                    \
         for (int v = 0; v < N; ++v)                                                                                \
             both[v] = high[v] = (words){0};                                                                        \
-        for (; i < end; i += 4) {                                                                                  \
-            const int16_t *a = p->narrow + (int64_t)list[i] * ROW;                                                 \
-            const int16_t *b = p->narrow + (i + 1 < end ? (int64_t)list[i + 1] : p->nothing) * ROW;                \
-            const int16_t *c = p->narrow + (i + 2 < end ? (int64_t)list[i + 2] : p->nothing) * ROW;                \
-            const int16_t *d = p->narrow + (i + 3 < end ? (int64_t)list[i + 3] : p->nothing) * ROW;                \
-            for (int v = 0; v < N; ++v) {                                                                          \
-                const words four = (words_##UNITS(a, v) + words_##UNITS(b, v)) +                                   \
-                                   (words_##UNITS(c, v) + words_##UNITS(d, v));                                    \
-                both[v] += four;                                                                                   \
-                high[v] += (words)((integers)four >> 16);                                                          \
-            }                                                                                                      \
-        }                                                                                                          \
+        for (; i + 4 < end; i += 4)                                                                                \
+            add_narrow_rows_##UNITS(both, high, p->narrow, list[i], list[i + 1], list[i + 2], list[i + 3]);        \
+        add_narrow_rows_##UNITS(both, high, p->narrow, list[i], i + 1 < end ? list[i + 1] : none,                  \
+                                i + 2 < end ? list[i + 2] : none, i + 3 < end ? list[i + 3] : none);               \
         for (int v = 0; v < N; ++v)                                                                                \
             both[v] -= (high[v] << 16) + added;                                                                    \
         add_narrow_##UNITS(acc, both, high, p->unit);                                                              \
     }                                                                                                              \
-    INLINE void lookup_narrow_taps_##UNITS(vf *acc, const place *p, int64_t t, const int64_t kernel_y,             \
+    INLINE void lookup_narrow_taps_##UNITS(vf *acc, const uint16_t *const *lines, const int16_t *weights,          \
+                                           const float *unit, int64_t t, const int64_t kernel_y,                   \
                                            const int64_t kernel_x, const int64_t dilation) {                       \
         enum { ROW = UNITS * TP_UNIT, N = ROW * 2 / sizeof(words) };                                               \
         words both[N], high[N];                                                                                    \
         for (int v = 0; v < N; ++v)                                                                                \
             both[v] = high[v] = (words){0};                                                                        \
         for (int64_t ky = 0; ky < kernel_y; ++ky) {                                                                \
-            const uint8_t *line = p->lines[ky] + t;                                                                \
-            const int16_t *table = p->narrow + ky * kernel_x * 2 * TP_TABLE * ROW;                                 \
+            const uint16_t *line = lines[ky] + t;                                                                  \
+            const int16_t *table = weights + ky * kernel_x * 2 * TP_TABLE * ROW;                                   \
             for (int64_t kx = 0; kx < kernel_x; ++kx) {                                                            \
-                const uint64_t first = (uint64_t)line[kx * dilation * 2 * TP_STEPS] * ROW;                         \
-                const uint64_t second = (uint64_t)line[(kx * dilation * 2 + 1) * TP_STEPS] * ROW;                  \
+                const uint64_t first = (uint64_t)line[kx * dilation * 2 * TP_STEPS] * UNITS;                       \
+                const uint64_t second = (uint64_t)line[(kx * dilation * 2 + 1) * TP_STEPS] * UNITS;                \
                 for (int v = 0; v < N; ++v) {                                                                      \
                     const words all = words_##UNITS(table + first + kx * 2 * TP_TABLE * ROW, v) +                  \
                                       words_##UNITS(table + second + (kx * 2 + 1) * TP_TABLE * ROW, v);            \
@@ -107,14 +113,15 @@ typedef int32_t vi8 __attribute__((vector_size(32)));
         }                                                                                                          \
         for (int v = 0; v < N; ++v)                                                                                \
             both[v] -= (high[v] << 16) + (uint32_t)(kernel_y * kernel_x * 4 * TP_LOW);                             \
-        add_narrow_##UNITS(acc, both, high, p->unit);                                                              \
+        add_narrow_##UNITS(acc, both, high, unit);                                                                 \
     }                                                                                                              \
     INLINE void lookup_narrow_##UNITS(vf *acc, const place *p, int64_t t) {                                        \
         const tp_source *s = p->source;                                                                            \
         if (s->kernel_y == 3 && s->kernel_x == 3 && s->dilation_x == 1)                                            \
-            lookup_narrow_taps_##UNITS(acc, p, t, 3, 3, 1); /* for loop unrolling */                               \
+            lookup_narrow_taps_##UNITS(acc, p->lines, p->narrow, p->unit, t, 3, 3, 1); /* for loop unrolling */    \
         else                                                                                                       \
-            lookup_narrow_taps_##UNITS(acc, p, t, s->kernel_y, s->kernel_x, s->dilation_x);                        \
+            lookup_narrow_taps_##UNITS(acc, p->lines, p->narrow, p->unit, t, s->kernel_y, s->kernel_x,             \
+                                       s->dilation_x);                                                             \
     }
 
 #endif

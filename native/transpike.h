@@ -23,7 +23,7 @@
 
 #define TP_FACTORS 16 /* of the levels of one sign at most */
 
-enum { TP_GATHER = 0, TP_LOOKUP = 1, TP_MASKED = 2, TP_NARROW = 3, TP_NARROW_LOOKUP = 4 };
+enum { TP_GATHER = 0, TP_LOOKUP = 1, TP_MASKED = 2, TP_NARROW = 3, TP_NARROW_LOOKUP = 4, TP_GRADED = 5 };
 
 /* What a neuron with potential m sends in a step (levels.h). One spike if m >= threshold; the largest sum of factors
  * times the threshold that m reaches; 1 if m >= threshold or -1 if m < edge; or the largest factor that |m| / edge
@@ -36,10 +36,12 @@ typedef struct {
     const uint32_t *const *planes; /* [plane_count] */
     const void *weights;          /* of all blocks: floats, or 16-bit integers for the narrow kinds */
     const float *units;           /* [channels of the layer]: the value of a narrow weight of 1 */
+    const float *factors;         /* [plane_count]: levels of the planes, for TP_GRADED */
     const int64_t *block_weights; /* [blocks]: where a block's weights begin, in elements */
     int64_t kind, plane_count;
     int64_t sample_words, row_words, column_words; /* strides */
     int64_t height, width, channels, groups;       /* channels: padded; a multiple of TP_UNIT in every group */
+    int64_t plane_channels; /* 0: planes add up; else each has that many of the channels, one after another, in 1 group */
     int64_t kernel_y, kernel_x, stride_y, stride_x, padding_y, padding_x, dilation_y, dilation_x;
 } tp_source;
 
@@ -52,13 +54,15 @@ typedef struct {
     const float *threshold, *room;
     const float *edge;      /* as threshold; not for TP_ONE */
     const float *factors;   /* [factor_count], the largest first: levels of the planes; not for TP_ONE */
-    float *potential;       /* [batch][positions][channels], in and out */
+    const float *initial;   /* potentials before the first step; with it, `potential` and `sent` are not read */
+    float *potential;       /* [batch][positions][channels], in and out; NULL: not stored, with `initial` only */
     float *sent;            /* the sum of levels so far, likewise; NULL for TP_ONE and TP_SEVERAL */
     uint32_t *words;        /* [planes][batch][positions][channels], out */
     const int64_t *block_start, *block_units; /* [blocks]: first channel, and number of units */
     int64_t source_count, blocks;
     int64_t batch, height, width, channels, steps;
-    int64_t constant_sample, constant_position, threshold_position, room_position; /* strides in floats */
+    int64_t constant_sample, constant_position, threshold_position, room_position, initial_position; /* strides in
+                               floats */
     int64_t first_step;     /* steps simulated before this chunk */
     int64_t hard_reset, count_ties, range_check_every, threads;
     int64_t rule, factor_count, remembers; /* remembers: TP_SIGNED sends -1 only while `sent` is positive */
@@ -134,8 +138,33 @@ typedef struct {
     int64_t broken;          /* out: 1 if a value is NaN or infinite */
 } tp_delta;
 
+/* The current of a constant analogue input behind a convolution, bias + factor · (the sum, rounded to the grid). */
+typedef struct {
+    const float *x;        /* [batch][channels_in][height_in][width_in] */
+    const double *weights; /* [kernel_y][kernel_x][channels_in][channels]; channels are padded */
+    const double *grid;    /* [channels]: powers of two */
+    const float *bias;     /* [positions][channels] */
+    float *currents;       /* [batch][positions][channels], out */
+    int64_t batch, height, width, channels, height_in, width_in, channels_in;
+    int64_t kernel_y, kernel_x, stride_y, stride_x, padding_y, padding_x, dilation_y, dilation_x;
+    int64_t bias_position, threads; /* a stride in floats; 0 shares a row */
+    double factor;
+} tp_entrance;
+
+/* levels = min(max(floor((charge + offset) / threshold), 0), most) of rows of neurons, whose offsets and thresholds repeat
+ * after ``period`` rows; ``shared``: each of these rows has one of them. */
+typedef struct {
+    const double *wide;  /* [rows][columns]: charges, or */
+    const float *narrow; /* the same in float32 */
+    const double *offset, *threshold; /* [period][columns], or [period] */
+    float *levels;       /* [rows][columns], out */
+    int64_t rows, columns, period, shared, threads;
+    double most;         /* below 2^24 */
+} tp_staircase;
+
 TP_API int64_t tp_abi(void);
-TP_API int64_t tp_struct_bytes(int64_t which); /* tp_source, tp_layer, tp_scan, tp_part, tp_section, tp_delta */
+TP_API int64_t tp_struct_bytes(int64_t which); /* tp_source, tp_layer, tp_scan, tp_part, tp_section, tp_delta,
+                                                  tp_entrance, tp_staircase */
 TP_API const char *tp_instructions(void);      /* the instruction set chosen at run time */
 /* Whether the library holds kernels for "baseline", "NEON", "AVX2" or "AVX-512"; the baseline of ARM is NEON. */
 TP_API int64_t tp_compiled(const char *name);
@@ -181,6 +210,11 @@ TP_API void tp_first_spikes(const float *charge, int64_t n, const float *slot_th
                             float *out);
 /* src/transpike/neurons/sigma_delta.py: SigmaDelta, for steps without an error. */
 TP_API void tp_sigma_delta(tp_scan *scan);
+TP_API void tp_run_staircase(const tp_staircase *staircase);
+/* Scratch memory that tp_run_entrance needs, in bytes, or -1 for sizes that it does not take. */
+TP_API int64_t tp_entrance_scratch(const tp_entrance *entrance);
+/* 0, or -1 where tp_entrance_scratch returns -1. */
+TP_API int64_t tp_run_entrance(const tp_entrance *entrance, void *scratch);
 /* Scratch memory that tp_run_delta needs, in bytes, or -1 for a layer that it cannot run. */
 TP_API int64_t tp_delta_scratch(const tp_delta *layer);
 /* 0, or -1 where tp_delta_scratch returns -1. */

@@ -332,7 +332,7 @@ class SNN(ModuleLike):
             for start in range(0, len(x), limit):
                 part = slice(start, start + limit)
                 run = engine.start(self.program, x[part], ids[part], record, count)
-                run.advance(steps)
+                run.advance(steps, last=True)
                 traces.append(run.finish())
         return joined(traces)
 

@@ -41,8 +41,8 @@ static source random_source(int64_t kind, int64_t channels, int64_t height, int6
                             const int64_t *start, const int64_t *units, int64_t blocks, int64_t groups) {
     source x = {0};
     tp_source *s = &x.s;
-    const int lookup = kind == TP_LOOKUP || kind == TP_NARROW_LOOKUP, masked = kind == TP_MASKED;
     s->kind = kind;
+    const int lookup = kind == TP_LOOKUP || kind == TP_NARROW_LOOKUP, masked = is_depthwise(s);
     s->groups = lookup || masked ? 1 : groups;
     s->channels = masked ? channels : lookup ? TP_UNIT : TP_UNIT * s->groups * (1 + below(3));
     s->plane_count = lookup ? 1 : 1 + below(3);
@@ -53,6 +53,8 @@ static source random_source(int64_t kind, int64_t channels, int64_t height, int6
     s->dilation_y = 1 + below(2), s->dilation_x = 1 + below(2);
     s->height = (height - 1) * s->stride_y + 1 + below(3), s->width = (width - 1) * s->stride_x + 1 + below(3);
     s->column_words = s->channels, s->row_words = s->width * s->channels, s->sample_words = s->height * s->row_words;
+    if (!lookup && !masked && s->groups == 1 && below(2))
+        s->plane_channels = s->channels, s->channels *= s->plane_count;
     const uint32_t **planes = room_for(s->plane_count * (int64_t)sizeof *planes);
     const int64_t density = below(5);
     for (int64_t p = 0; p < s->plane_count; ++p) {
@@ -63,6 +65,10 @@ static source random_source(int64_t kind, int64_t channels, int64_t height, int6
         planes[p] = words;
     }
     s->planes = planes;
+    float *factors = room_for(s->plane_count * 4);
+    for (int64_t p = 0; p < s->plane_count; ++p)
+        factors[p] = kind == TP_GRADED ? (float)(below(7) - 3) : 1;
+    s->factors = factors;
     const int64_t inputs = masked ? 1 : s->channels / s->groups, taps = s->kernel_y * s->kernel_x;
     x.inputs = inputs;
     x.whole = room_for(channels * inputs * taps * 4);
@@ -115,12 +121,14 @@ static int64_t current(const source *x, int64_t sample, int64_t y, int64_t colum
                 const int64_t at = column * s->stride_x - s->padding_x + kx * s->dilation_x;
                 if (row < 0 || row >= s->height || at < 0 || at >= s->width)
                     continue;
-                const int64_t first = s->kind == TP_MASKED ? o : o / (channels / s->groups) * x->inputs;
+                const int64_t first = is_depthwise(s) ? o : o / (channels / s->groups) * x->inputs;
                 const uint32_t *words = s->planes[p] + sample * s->sample_words + row * s->row_words +
                                         at * s->column_words + first;
-                for (int64_t i = 0; i < x->inputs; ++i)
-                    if (words[i] >> t & 1)
-                        sum += x->whole[((o * x->inputs + i) * s->kernel_y + ky) * s->kernel_x + kx];
+                const int64_t own = s->plane_channels;
+                for (int64_t i = own ? p * own : 0; i < (own ? (p + 1) * own : x->inputs); ++i)
+                    if (words[own ? i - p * own : i] >> t & 1)
+                        sum += (int64_t)s->factors[p] *
+                               x->whole[((o * x->inputs + i) * s->kernel_y + ky) * s->kernel_x + kx];
             }
     return sum;
 }
@@ -141,23 +149,26 @@ static int one_layer(int64_t number) {
     layer.block_units = units, layer.range_check_every = 8, layer.threads = 1 + below(2), layer.hard_reset = below(2);
     layer.count_ties = below(2), layer.source_count = below(4), layer.factor_count = 1, layer.leak = 1;
     for (int64_t i = 0; i < layer.source_count; ++i) {
-        sources[i] = random_source(below(TP_NARROW_LOOKUP + 1), channels, layer.height, layer.width, layer.batch, start,
+        sources[i] = random_source(below(TP_GRADED + 1), channels, layer.height, layer.width, layer.batch, start,
                                    units, blocks, groups);
         list[i] = sources[i].s;
     }
     const int64_t positions = layer.height * layer.width, neurons = layer.batch * positions * channels;
     float *constant = room_for(channels * 4), *threshold = room_for(channels * 4), *room = room_for(channels * 4);
-    float *potential = room_for(neurons * 4);
+    float *potential = room_for(neurons * 4), *initial = room_for(channels * 4);
     uint32_t *words = room_for(neurons * 4);
     for (int64_t o = 0; o < channels; ++o) {
         constant[o] = (float)(below(2001) - 1000), threshold[o] = (float)(1 + below(20000));
-        room[o] = (float)MOST;
+        room[o] = (float)MOST, initial[o] = (float)below(10000);
     }
     double *expected = room_for(neurons * 8);
-    for (int64_t n = 0; n < neurons; ++n)
-        expected[n] = potential[n] = (float)below(10000);
+    const int64_t begins = below(2), stored = !begins || below(2);
+    for (int64_t n = 0; n < neurons; ++n) {
+        potential[n] = (float)below(10000);
+        expected[n] = begins ? initial[n % channels] : potential[n];
+    }
     layer.sources = list, layer.constant = constant, layer.threshold = threshold, layer.room = room;
-    layer.potential = potential, layer.words = words;
+    layer.initial = begins ? initial : NULL, layer.potential = stored ? potential : NULL, layer.words = words;
     void *scratch = room_for(tp_scratch_bytes(&layer));
     if (tp_run(&layer, scratch)) {
         printf("layer %lld is refused\n", (long long)number);
@@ -183,7 +194,7 @@ static int one_layer(int64_t number) {
             beyond |= (t + 1) % 8 == 0 && fabs(v) > room[o];
         }
         inexact += !exact;
-        if (exact && (words[n] != fired || potential[n] != expected[n])) {
+        if (exact && (words[n] != fired || (stored && potential[n] != expected[n]))) {
             printf("layer %lld, neuron %lld: spikes %08x instead of %08x, potential %.1f instead of %.1f\n",
                    (long long)number, (long long)n, words[n], fired, potential[n], expected[n]);
             return 1;
@@ -198,9 +209,10 @@ static int one_layer(int64_t number) {
         for (int64_t p = 0; p < list[i].plane_count; ++p)
             free((void *)list[i].planes[p]);
         free((void *)list[i].planes), free((void *)list[i].weights), free((void *)list[i].units);
-        free((void *)list[i].block_weights), free(sources[i].whole);
+        free((void *)list[i].block_weights), free((void *)list[i].factors), free(sources[i].whole);
     }
-    free(constant), free(threshold), free(room), free(potential), free(words), free(expected), free(scratch);
+    free(constant), free(threshold), free(room), free(potential), free(initial), free(words), free(expected);
+    free(scratch);
     return 0;
 }
 

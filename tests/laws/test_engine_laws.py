@@ -33,6 +33,7 @@ from transpike.core.cell import Neuron
 from transpike.core.graph import Graph, Input, Node
 from transpike.engines import Dense, Event, Reference
 from transpike.engines.run import Run
+from transpike.errors import SettingError
 from transpike.neurons import LateralInhibition
 
 SYNCHRONOUS = ts.schedules.LayerSynchronous()
@@ -114,6 +115,19 @@ def test_time_may_be_cut_anywhere(case, encoder, chunks):
         trace = started.finish()
         assert torch.equal(logits, whole.logits)
         assert_same_spikes(trace, whole)
+
+
+@pytest.mark.parametrize("name", sorted(ENGINES))
+def test_no_steps_follow_the_last_ones(name):
+    """An engine then keeps no states: those of the event engine are not even stored."""
+    case = small_cnn()
+    snn = ts.convert(case.graph, ts.recipes.ECC(timesteps=40), case.calibration)
+    whole, started = run(snn, case.x, timesteps=40), _start(ENGINES[name], snn, case.x)
+    logits = torch.cat([started.advance(3), started.advance(37, last=True)])
+    assert torch.equal(logits, whole.logits)
+    assert_same_spikes(started.finish(), whole)
+    with pytest.raises(SettingError, match="after its last steps"):
+        started.advance(1)
 
 
 @given(cases(), st.integers(1, STEPS - 1))

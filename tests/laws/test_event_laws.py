@@ -213,7 +213,7 @@ def test_auto_says_why_it_runs_dense():
     case = wide_network(8)
     recipe = ts.recipes.ECC(timesteps=STEPS, schedule=ts.schedules.LayerSynchronous())
     trace = ts.simulate(ts.convert(case.graph, recipe, case.calibration), case.x, engine="auto")
-    assert set(trace.kernels.values()) == {"dense: windows, cycles and differences are dense passes"}
+    assert set(trace.kernels.values()) == {"dense: a window is one pass over all its steps"}
 
 
 def test_a_potential_beyond_its_room_takes_the_word_exact_away():

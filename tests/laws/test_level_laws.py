@@ -106,7 +106,7 @@ def test_the_networks_of_these_tests_use_every_kernel_and_rule():
                         found |= {f"{source.kind} of {'levels' if several else 'spikes'}"}
                         found |= {"pooled levels"} if len(source.planes) > 1 and several else set()
     rules_ = {f"rule {rule}" for rule in range(4)}
-    assert found >= rules_ | {"1 of levels", "2 of levels", "3 of levels", "pooled levels"}
+    assert found >= rules_ | {"1 of levels", "2 of levels", "3 of levels", "5 of levels", "pooled levels"}
     assert not any("kernel" in text for text in found)
 
 

@@ -10,6 +10,7 @@ import transpike as ts
 from instruction_sets import instructions as instructions  # every test with every instruction set
 from networks import STEPS, cases, converted, recipes, wide_network
 from transpike.engines import Event, Reference
+from transpike.engines.event import network as event_network
 from transpike.engines.event import run as event_run
 from transpike.engines.event.network import Section
 from transpike.engines.native import library as _native
@@ -176,3 +177,33 @@ def test_large_batches_use_buffers_again(monkeypatch):
     expected = simulated(snn, x, [STEPS])
     monkeypatch.setattr(event_run, "LARGEST", 0)
     assert_same(simulated(snn, x, [STEPS], fixed=False), expected)
+
+
+@settings(max_examples=10)
+@given(wide, st.lists(st.tuples(st.integers(1, 3), st.booleans(), st.integers(1, 40)), min_size=2, max_size=5))
+def test_what_is_kept_for_the_next_run_changes_nothing(case, runs):
+    """Runs of several batch sizes and lengths, counted or not, one after another, and one that is open meanwhile."""
+    snn = converted(case, ts.recipes.ECC(timesteps=STEPS))
+    generator = torch.Generator().manual_seed(0)
+    inputs = [case.x[torch.randperm(len(case.x), generator=generator)[:samples]] for samples, _, _ in runs]
+    stream = snn.start(inputs[0], engine="event")
+    heard = [stream.step()]
+    for x, (_, count, steps) in zip(inputs, runs, strict=True):
+        found = ts.simulate(snn, x, steps, engine="event", count=count)
+        expected = ts.simulate(snn, x, steps, engine="reference", count=count)
+        assert_same(found, expected)
+        heard.append(stream.step())
+    last = ts.simulate(snn, inputs[0], len(heard), engine="reference").logits
+    torch.testing.assert_close(torch.stack(heard), last)
+
+
+def test_a_small_network_is_kept_for_the_next_run_and_a_large_one_is_not(monkeypatch):
+    snn, x = wide_snn(8)
+    ts.simulate(snn, x, engine="event")
+    (kept,) = snn.program.prepared["event"].idle.values()
+    ts.simulate(snn, x, engine="event")
+    assert [*snn.program.prepared["event"].idle.values()] == [kept]
+    monkeypatch.setattr(event_network, "IDLE", kept.bytes - 1)
+    ts.simulate(snn, x[:1], engine="event")
+    ts.simulate(snn, x, engine="event")
+    assert kept not in snn.program.prepared["event"].idle.values()

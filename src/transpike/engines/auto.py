@@ -18,6 +18,7 @@ from transpike.engines.event.plan import EventPlan
 from transpike.engines.event.plan import plan as full_plan
 from transpike.engines.event.run import Event, EventRun
 from transpike.engines.event.weights import GATHER, NARROW
+from transpike.engines.modes.reasons import why_dense
 from transpike.engines.native import library as _native
 from transpike.engines.run import Run
 from transpike.lowering.exact_grid import put_on_grid
@@ -70,8 +71,8 @@ def _why_not(program: Program, x: Tensor) -> str:
     """The reason why events cannot be used, or ""."""
     if x.device.type != "cpu":
         return f"events are for the CPU, the input lies on {x.device}"
-    if program.schedule.mode != "steps":
-        return "windows, cycles and differences are dense passes"
+    if reason := why_dense(program):
+        return reason
     return "" if _native.load()[0] is not None else f"the native library is {_native.load()[1]}"
 
 

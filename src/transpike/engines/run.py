@@ -36,6 +36,7 @@ class Run:
         self.logits = [Rows()]  # others after samples have left
         self.timesteps: list[int] = []
         self.t, self.ties, self.early = 0, 0, 0
+        self.over = False  # the steps that are simulated now are the last
         self.reading: Tensor | None = None
         self.replaced: Tensor | None = None  # the input before the last ``enter``, until the next step
         self.changes = False  # of differences: whether ``enter`` has changed the input
@@ -44,8 +45,14 @@ class Run:
         self.kernels: dict[str, str] = {}
         self.double = any(isinstance(node.op, Cell) and node.op.sends_reals for node in program.lowered.nodes)
 
-    def advance(self, steps: int) -> Tensor:
-        """Simulate ``steps`` more steps. Runs in windows, slots and cycles have a fixed length: one call only."""
+    def advance(self, steps: int, last: bool = False) -> Tensor:
+        """Simulate ``steps`` more steps. Runs in windows, slots and cycles have a fixed length: one call only.
+
+        ``last``: none follow, so that an engine need not keep states.
+        """
+        if self.over:
+            raise SettingError("a run cannot be extended after its last steps; start another run")
+        self.over = last
         with without_tf32(self.x.device.type):
             return self._advance(steps)
 

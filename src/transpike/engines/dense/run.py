@@ -1,6 +1,6 @@
 """A run of the dense engine: layer by layer, time folded into the batch, neurons scanned in place."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cached_property, partial
 from typing import Any
 
@@ -16,7 +16,9 @@ from transpike.core.plain import is_plain
 from transpike.engines.dense import fused
 from transpike.engines.dense.cycles import Cycles
 from transpike.engines.dense.estimates import Estimates
+from transpike.engines.dense.narrow import Narrow
 from transpike.engines.dense.plan import FOLDED_IMAGES, LARGEST_TENSOR, LIVE_WIRES, Plan
+from transpike.engines.dense.windows import NEAR, Windows, near
 from transpike.engines.modes.clocked import Clock, aligned, clocked, has_cycles
 from transpike.engines.modes.slots import Coder, has_closed_form
 from transpike.engines.pieces import linear
@@ -27,7 +29,6 @@ from transpike.lowering.program import Program
 from transpike.ops import Conv
 
 CONSTANT_SAMPLES = 4  # samples per computation of constant currents: float64 images that fit into the cache
-NEAR = 1e-5  # of a threshold: off the grid, engines may differ for a potential that is so close to it
 
 
 class FoldedRun(Run):
@@ -160,7 +161,7 @@ class FoldedRun(Run):
                 self.states[node.name], output = cell.step(before, *now, t=t)
             if unit is not None and not self.exact:
                 step = partial(_sent, cell, before, now[1:], t)
-                self.ties += _near(step, unit.threshold, now[0], output)
+                self.ties += near(step, unit.threshold, now[0], output)
             elif unit is not None and t % RANGE_CHECK_EVERY == 0:
                 self._check_range(node, cell.potential(self.states[node.name]))
             outputs.append(output.float())
@@ -238,39 +239,8 @@ class FoldedRun(Run):
         self.why = f"a potential of {node.name} left the grid: its currents far exceed those on calibration data"
 
     def _window(self, timesteps: int) -> None:
-        """One pass: counts from charges in closed form; in float64 if float32 is too narrow for the window."""
-        plan, values = self.plan, dict[str, Tensor]()
-        exactness = plan.lowered.exactness
-        wide = self.exact and exactness is not None and timesteps > exactness.window
-        lowered = plan.float64_form if wide else plan.lowered
-        last, biases = lowered.last_reader, lowered.biases
-        if wide:
-            self.constant_values = {name: value.double() for name, value in self.constant_values.items()}
-        for node in lowered.nodes:
-            if node.name in plan.constant_nodes:
-                continue
-            inputs = [values[i] if i in values else self.constant_values[i] * timesteps for i in node.inputs]
-            if isinstance(node.op, Input):
-                counts = self.program.counts(node, self.x, self.sample_ids, timesteps)
-                values[node.name] = counts.double() if wide else counts
-            elif isinstance(node.op, Cell):
-                charges = [v + timesteps * b for v, b in zip(inputs, biases[node.name], strict=True)]
-                with at(node.name):
-                    values[node.name] = node.op.counts(*charges, timesteps=timesteps)
-                if not self.exact and node.op.unit is not None:
-                    count = partial(_counted, node.op, charges[1:], timesteps)
-                    self.ties += _near(count, node.op.unit.threshold, charges[0], values[node.name])
-            else:
-                sums = self._exact_sums(node, node.op, inputs, biased=False)
-                values[node.name] = linear(node.op, inputs) if sums is None else sums
-            spikes = self.program.spikes(node, self.x, timesteps)
-            self.counter.add(node.name, values[node.name][None], spikes)
-            for name in node.inputs:
-                if last[name] == node.name:
-                    values.pop(name, None)
-        output, self.t = lowered.output.name, timesteps
-        answer = values[output] if output in values else self.constant_values[output] * timesteps
-        self.read(answer.double() + timesteps * biases[output][0].double(), timesteps)
+        sums = partial(self._exact_sums, biased=False)
+        Windows(self, self.plan, self._narrow, self.constant_values, sums).advance(timesteps)
 
     def _slots(self, timesteps: int) -> None:
         """One pass in closed form if neurons integrate whole windows, else step by step."""
@@ -280,7 +250,8 @@ class FoldedRun(Run):
             # in float64, as the reference: a neuron without a `unit` has no ties to be counted, and a GPU may round
             if not self.exact or plan.sums is not None:
                 lowered, wide = plan.float64_form, True
-            clocked(self, lowered, self.x.double() if wide else self.x, timesteps)
+            step_of = self._narrow.linear if wide else None
+            clocked(self, lowered, self.x.double() if wide else self.x, timesteps, linear_of=step_of)
             return
         values: dict[str, Tensor] = {}
         for node in lowered.nodes:
@@ -340,15 +311,21 @@ class FoldedRun(Run):
     def _wait_window(self, timesteps: int) -> None:
         """Step by step in float64: float32 would round the current of an analogue input before it is on the grid."""
         check = self._check_range if self.exact else None
-        clocked(self, self.plan.float64_form, self.x.double(), timesteps, check)
+        clocked(self, self.plan.float64_form, self.x.double(), timesteps, check, self._narrow.linear)
+
+    @property
+    def _narrow(self) -> Narrow:
+        """The layers of weights that float32 adds exactly in this run."""
+        certain = self.exact and self.plan.sums is None  # other devices may round sums in float32
+        return self.plan.narrow if certain else Narrow()
 
     def _cycles(self, timesteps: int) -> None:
         """One pass per round in float64, because a cycle's charge needs more than 24 bits."""
         lowered = self.plan.float64_form
         if not aligned(lowered) or not all(has_cycles(node.op) for node in lowered.nodes):
-            clocked(self, lowered, self.x.double(), timesteps)
+            clocked(self, lowered, self.x.double(), timesteps, linear_of=self._narrow.linear)
             return
-        Cycles(self, self.plan).advance(timesteps)
+        Cycles(self, self.plan, self._narrow).advance(timesteps)
 
     @property
     def cell_states(self) -> dict[str, Any]:
@@ -363,21 +340,8 @@ class FoldedRun(Run):
                 run.keep(order)
 
 
-def _near(answer: Callable[[Tensor], Tensor], threshold: Tensor, charge: Tensor, sent: Tensor) -> int:
-    """The number of neurons whose charge is so close to an edge, of any rule, that rounding may decide their answer.
-
-    float32 rounds a large charge by more: the room grows with the level that is sent.
-    """
-    room = NEAR * threshold.to(charge) * sent.abs().clamp(min=1)
-    return int((answer(charge + room) != answer(charge - room)).sum())
-
-
 def _sent(cell: Cell, state: Any, others: list[Tensor], t: int, charge: Tensor) -> Tensor:
     return cell.step(state, charge, *others, t=t)[1]
-
-
-def _counted(cell: Cell, others: list[Tensor], timesteps: int, charge: Tensor) -> Tensor:
-    return cell.counts(charge, *others, timesteps=timesteps)
 
 
 def _repeated(value: Tensor, steps: int) -> Tensor:

@@ -33,8 +33,8 @@ class LayerCall:
         sources = (_native.Source * max(1, len(layer.sources)))()
         for struct, source in zip(sources, layer.sources, strict=False):
             struct.weights, struct.block_weights = source.weights.data_ptr(), source.block_weights.data_ptr()
-            struct.units = source.units.data_ptr()
-            struct.kind, struct.groups = source.kind, source.groups
+            struct.units, struct.factors = source.units.data_ptr(), source.factors.data_ptr() or None
+            struct.kind, struct.groups, struct.plane_channels = source.kind, source.groups, source.plane_channels
             for name in ("kernel", "stride", "padding", "dilation"):
                 for axis, value in zip("yx", getattr(source, name), strict=True):
                     setattr(struct, f"{name}_{axis}", value)
@@ -56,6 +56,7 @@ class LayerCall:
             channels=padded(channels),
             threshold_position=stride(layer.threshold, 0),
             room_position=stride(layer.room, 0),
+            initial_position=stride(layer.initial, 0),
             hard_reset=layer.hard,
             range_check_every=RANGE_CHECK_EVERY,
         )
@@ -63,11 +64,13 @@ class LayerCall:
         return cls(layer, call, sources, each * height * width, factors)
 
     def filled(
-        self, wires: list[list[Tensor]], constant: Tensor, state: Any, fired: Tensor, steps: int, first_step: int
-    ) -> tuple[_native.Layer, Any]:
+        self, wires: list[list[Tensor]], constant: Tensor, state: Any, fired: Tensor, steps: int, first_step: int,
+        fresh: bool = False,
+    ) -> tuple[_native.Layer, Any]:  # fmt: skip
         """The structure to pass, and the objects that must stay alive meanwhile; ``wires``: planes of each source.
 
-        ``state``: the potential, or (potential, sum of the levels so far).
+        ``state``: the potential, or (potential, sum of the levels so far); None: they are not stored. ``fresh``: they
+        are those before the first step, whatever ``state`` holds.
         """
         potential, sent = state if isinstance(state, tuple) else (state, None)
         call, sources = _native.Layer.from_buffer_copy(self.call), type(self.sources).from_buffer_copy(self.sources)
@@ -80,10 +83,11 @@ class LayerCall:
             struct.sample_words, struct.row_words, struct.column_words = planes[0].stride()[:3]
             struct.height, struct.width, struct.channels = *planes[0].shape[1:3], source.channels
         call.sources, call.words = ctypes.addressof(sources), fired.data_ptr()
-        call.constant, call.potential = constant.data_ptr(), potential.data_ptr()
+        call.constant, call.potential = constant.data_ptr(), None if potential is None else potential.data_ptr()
+        call.initial = self.layer.initial.data_ptr() if fresh else None
         call.sent = None if sent is None else sent.data_ptr()
         call.constant_sample, call.constant_position = stride(constant, 0), stride(constant, 1)
-        call.batch, call.steps, call.first_step = len(potential), steps, first_step
+        call.batch, call.steps, call.first_step = fired.shape[-4], steps, first_step
         return call, alive
 
 

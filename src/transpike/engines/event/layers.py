@@ -16,9 +16,11 @@ from transpike.core.graph import Input, Node
 from transpike.core.op import Op, Synapse
 from transpike.core.plain import is_plain
 from transpike.engines.event.firing import FINITE, ONE, SIGNED, Factors, Firing, joined, of_alphabet
+from transpike.engines.event.pools import EventPool, pool_of
 from transpike.engines.event.weights import (
     BLOCK,
     GATHER,
+    GRADED,
     LONGEST_LIST,
     LOOKUP,
     MASKED,
@@ -39,14 +41,15 @@ from transpike.engines.event.weights import (
 from transpike.engines.native.library import UNIT
 from transpike.lowering.lowered import Lowered
 from transpike.neurons import LateralInhibition
-from transpike.ops import Add, AvgPool, Conv, Linear, MaxPool, Pad
+from transpike.ops import Add, AvgPool, Conv, Linear, Pad
 from transpike.ops.scale import Scale
 from transpike.ops.wiring import Selection
 
 KINDS = {GATHER: "gather", LOOKUP: "look-up", MASKED: "masked", NARROW: "gather, 16 bits",
-         NARROW_LOOKUP: "look-up, 16 bits"}  # fmt: skip
+         NARROW_LOOKUP: "look-up, 16 bits", GRADED: "levels"}  # fmt: skip
 LARGEST_TABLE = 2 * 2**20  # bytes of a look-up table that fits into the cache
-MOST_TAPS = 100  # of a masked synapse, summed over all planes
+MOST_TAPS = 100  # of a masked synapse, summed over all planes; of a graded one without planes
+MOST_KEPT = 128  # inputs of one channel that a graded synapse keeps
 MOST_PLANES = 64
 FEW = 48  # channels of a 1×1 convolution that reads tables: to write and read lists of so few takes longer
 TALLEST = 16  # rows of a convolution kernel that uses the look-up table
@@ -57,10 +60,11 @@ MOST_SOURCES = 64
 @dataclass(frozen=True, eq=False)
 class Source:
     """One synapse into a layer: the planes of a wire that have one factor, its native kernel, weights times that factor
-    in blocks, and geometry.
+    in blocks, and geometry; for ``GRADED`` all planes, and their ``factors``.
 
     It reads ``channels`` padded channels of the wire from ``first`` on: those of a wide wire are divided among several
-    sources, because list entries have 16 bits.
+    sources, because list entries have 16 bits. With ``plane_channels``, all planes of a narrow wire are channels one
+    after another, whose weights are multiplied by the factors: one list instead of one for each factor.
     """
 
     wire: str
@@ -70,6 +74,8 @@ class Source:
     kind: int
     weights: Tensor
     units: Tensor
+    factors: Tensor
+    plane_channels: int
     block_weights: Tensor
     groups: int
     kernel: tuple[int, int]
@@ -114,21 +120,6 @@ class EventLayer:
     def planes(self) -> Factors:
         """The factors of the planes that it sends."""
         return self.firing.planes
-
-
-@dataclass(frozen=True, eq=False)
-class EventPool:
-    """Maximum pooling by lateral inhibition: ``taps`` (outputs, window) are input positions, −1 outside."""
-
-    node: Node
-    taps: Tensor
-    kernel: str = "event: lateral inhibition"
-    planes: Factors = (1,)
-
-    @property
-    def wires(self) -> tuple[str, ...]:
-        """The wires of spikes that it reads."""
-        return self.node.inputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,7 +220,7 @@ class _Compiler:
 
     def cell(self, node: Node, cell: Cell) -> EventLayer | EventPool:
         if is_plain(cell, LateralInhibition):
-            return self._pool(node, cell)
+            return pool_of(node, cell, self.lowered, self.planes)
         unit = cell.unit
         if unit is None or len(node.inputs) != 1:
             raise UnfitError(f"{cell.describe()} has no kernel")
@@ -303,17 +294,24 @@ class _Compiler:
             return GATHER, 1, min(every, most_listed(1, (1, 1)))
         if not is_plain(op, Conv) or op.transposed or op.dimensions > 2:
             raise UnfitError(f"{op.describe() if isinstance(op, Op) else '?'} has no kernel")
-        if op.groups == inputs == channels and prod(op.weight.shape[2:]) * planes <= MOST_TAPS:
-            return MASKED, 1, every
+        kernel, taps = pair(op.weight.shape[2:], 1), prod(op.weight.shape[2:])
+        if op.groups == inputs == channels:
+            kept = ((kernel[1] - 1) * pair(op.dilation, 1)[1] + 1) * kernel[0]
+            if len(self.planes[wire]) > 1 and 1 < taps <= MOST_TAPS and kept <= MOST_KEPT:
+                return GRADED, 1, every
+            if taps * planes <= MOST_TAPS:
+                return MASKED, 1, every
         groups = op.groups
         while groups > 1 and (inputs // groups % UNIT or channels // groups % UNIT or op.groups % groups):
             groups -= 1
         width = image(self.table[wire].shape)[2]
-        kernel = pair(op.weight.shape[2:], 1)
         table = kernel[0] * kernel[1] * 2 * 256 * min(padded(channels), BLOCK * UNIT) * 4
         longest = most_listed(width, kernel)
         single = planes == 1 or (planes == 2 and len(set(self.planes[wire])) > 1)  # two equal factors of a burst
         tabled = single and kernel[0] <= TALLEST and table <= LARGEST_TABLE
+        beside = len(self.planes[wire]) * every
+        if groups == 1 and every == UNIT and len(set(self.planes[wire])) > 1 and beside <= longest:
+            return GATHER, 1, beside
         few = every == UNIT or (groups == 1 and kernel == (1, 1) and every <= FEW)
         if tabled and (few or (groups == 1 and not longest)):
             return LOOKUP, 1, UNIT
@@ -344,9 +342,10 @@ class _Compiler:
             padding, dilation = pair(op.padding, 0), pair(op.dilation, 1)
         if max(kernel[0], *stride, *padding, *dilation) > FARTHEST:
             raise UnfitError(f"its stride, padding, dilation or kernel is beyond {FARTHEST}")
-        blocks = list(zip(starts, units, strict=True))
+        blocks, planes = list(zip(starts, units, strict=True)), self.planes[wire]
+        beside = size // len(planes) if size > padded(inputs) else 0  # the channels of planes one after another
         units_of = torch.zeros(0)
-        if kind == MASKED:
+        if kind in (MASKED, GRADED):
             weight = op.weight.expand(channels) if op.weight.ndim == 0 else op.weight
             taps = (weight * factor).reshape(channels, -1).t()  # (taps, channels)
             taps = F.pad(taps, (0, padded(channels) - channels))
@@ -354,6 +353,9 @@ class _Compiler:
         else:
             dense = ungrouped(op, groups, inputs, channels) * factor  # (out, in of a group, y, x)
             dense = dense[:, first : first + size]
+            if beside:
+                dense = F.pad(dense, (0, 0, 0, 0, 0, beside - inputs))
+                dense = torch.cat([dense * each for each in planes], 1)
             narrow = narrow_units(dense)
             if narrow is not None and (kind == GATHER or sums_are_narrow(dense / narrow[:, None, None, None])):
                 kind = NARROW if kind == GATHER else NARROW_LOOKUP
@@ -364,37 +366,20 @@ class _Compiler:
         weights = torch.cat([part.to(kept).reshape(-1) for part in parts])
         sizes = [0, *(part.numel() for part in parts)]
         offsets = torch.tensor(sizes).cumsum(0)[:-1].contiguous()
-        size, found, planes = min(size, padded(inputs) - first), list[Source](), self.planes[wire]
+        size = size if beside else min(size, padded(inputs) - first)
+
+        def source(part: tuple[int, ...], weights: Tensor, units: Tensor, levels: Tensor, each: int) -> Source:
+            geometry = groups, kernel, stride, padding, dilation
+            return Source(wire, part, first, size, kind, weights, units, levels, each, offsets, *geometry)
+
+        if kind == GRADED or beside:
+            every, levels = tuple(range(len(planes))), torch.tensor(planes, dtype=torch.float32)
+            return [source(every, weights, units_of, levels, beside)]
+        found = list[Source]()
         for each in sorted(set(planes), reverse=True):
             own = tuple(index for index, one in enumerate(planes) if one == each)
             scaled = (weights, units_of * each) if kind in (NARROW, NARROW_LOOKUP) else (weights * each, units_of)
             tables = kind in (LOOKUP, NARROW_LOOKUP)  # they read one plane
             for part in [(index,) for index in own] if tables else [own]:
-                found.append(
-                    Source(wire, part, first, size, kind, *scaled, offsets, groups, kernel, stride, padding, dilation)
-                )
+                found.append(source(part, *scaled, torch.zeros(0), 0))
         return found
-
-    def _pool(self, node: Node, cell: LateralInhibition) -> EventPool:
-        wire, pool = node.inputs[0], cell.pool
-        if not is_plain(pool, MaxPool) or cell.pre_simulation_steps:
-            raise UnfitError(f"{cell.describe()} has no kernel")
-        if self.planes.get(wire) != (1,) or self.lowered.alphabets[node.name] != BINARY:
-            raise UnfitError(f"{wire} does not carry binary spikes")
-        if bool(self.lowered.biases[node.name][0].any()):
-            raise UnfitError("its input has a bias")
-        _, height, width = image(self.table[wire].shape)
-        # the pooling of position numbers, tap by tap: shift the kernel over a map of positions
-        positions = torch.arange(1, height * width + 1, dtype=torch.float64).reshape(1, 1, height, width)
-        kernel, stride = pair(pool.kernel, 1), pair(pool.stride, 1)
-        padding, dilation = pair(pool.padding, 0), pair(pool.dilation, 1)
-        _, rows_out, columns_out = image(node.shape)
-        reach = [
-            (size - 1) * step + (taps - 1) * spread + 1
-            for size, step, taps, spread in zip((rows_out, columns_out), stride, kernel, dilation, strict=True)
-        ]
-        right = max(0, reach[1] - width - padding[1])
-        below = max(0, reach[0] - height - padding[0])
-        board = F.pad(positions, (padding[1], right, padding[0], below))
-        taps = F.unfold(board[:, :, : reach[0], : reach[1]], kernel, dilation, 0, stride)[0].t().long() - 1
-        return EventPool(node, taps.contiguous())

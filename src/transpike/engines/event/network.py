@@ -5,6 +5,7 @@ A call from Python takes longer than a small layer. Consecutive native nodes are
 
 import ctypes
 import itertools
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +17,9 @@ from transpike.core.graph import Node
 from transpike.core.plain import is_plain
 from transpike.engines.counter import Counter
 from transpike.engines.event.call import stride
-from transpike.engines.event.layers import EventLayer, EventPool
+from transpike.engines.event.layers import EventLayer
 from transpike.engines.event.plan import EventPlan
+from transpike.engines.event.pools import EventPool
 from transpike.engines.event.weights import image, padded
 from transpike.engines.event.wires import Copy, Planes, moved, numbers, of_one_stride
 from transpike.engines.native import library as _native
@@ -25,6 +27,7 @@ from transpike.errors import SettingError
 from transpike.ops import AvgPool
 
 LARGEST = 16 * 2**20  # bytes of all wires together; beyond it buffers that are used again are faster than fixed ones
+IDLE = 4 * 2**20  # bytes of a network that is kept from run to run
 FIRE, POOL, MOVE = 0, 1, 2  # native/transpike.h
 
 
@@ -35,6 +38,26 @@ class Section:
     parts: Any
     names: list[str]
     call: _native.Section
+
+
+def key(batch: int, counter: Counter) -> tuple[Any, ...]:
+    """What a network is made for, in addition to its plan."""
+    return batch, torch.get_num_threads(), tuple(counter.fans), tuple(counter.boundary)
+
+
+def begin(layer: EventLayer | EventPool, state: Any) -> None:
+    """Make ``state`` that before the first step."""
+    parts = state if isinstance(state, tuple) else (state,)
+    for part in parts:
+        part.zero_()
+    if isinstance(layer, EventLayer):
+        parts[0].copy_(layer.initial)
+
+
+def keep_idle(network: "Network") -> None:
+    """For the next run of as many samples, because making it takes longer than running it."""
+    if network.bytes <= IDLE:
+        network.event.idle = {network.key: network}
 
 
 class Network:
@@ -48,7 +71,9 @@ class Network:
     def __init__(
         self, event: EventPlan, batch: int, states: Mapping[str, Any], constants: Mapping[str, Tensor], counter: Counter
     ) -> None:
-        self.event, self.batch, self.threads = event, batch, torch.get_num_threads()
+        self.event: EventPlan = weakref.proxy(event)  # which may keep this: a cycle would keep its memory for a while
+        self.batch, self.threads, self.key = batch, torch.get_num_threads(), key(batch, counter)
+        self.states = {name: states[name] for name in event.choice.layers}
         self.counted = tuple(n for n in event.choice.layers if n in counter.fans)
         self.totals = torch.zeros((len(self.counted), 3, _native.STEPS), dtype=torch.int64)
         self.boundary = counter.boundary.keys()
@@ -77,6 +102,12 @@ class Network:
                 order.append(node)
         self.steps = self._sections(order)
         self.scratch = torch.empty(self.scratch_bytes, dtype=torch.uint8)
+
+    @property
+    def bytes(self) -> int:
+        """Of its wires and states."""
+        states = [part for state in self.states.values() for part in (state if isinstance(state, tuple) else (state,))]
+        return self.scratch.nbytes + self.batch * self.event.wire_bytes + sum(part.nbytes for part in states)
 
     def set_constant(self, name: str, constant: Tensor) -> None:
         """The current of every step of a layer, from now on."""

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -132,14 +133,16 @@ class LayerKernel:
         channels, height, width = image(layer.node.shape)
         constant = self._constant(layer, samples)
         batch = min(samples.stop, self.samples) - samples.start
-        start = layer.initial.expand(batch, height * width, padded(channels))
-        potential, found, scratch = start.clone(memory_format=torch.contiguous_format), [], torch.empty(0)
-        state = (potential, torch.zeros_like(potential)) if layer.firing.counts_sent else potential
-        for number, steps in enumerate(_steps(self.timesteps)):
+        words, found, scratch = _steps(self.timesteps), [], torch.empty(0)
+        state: Any = None
+        if len(words) > 1:
+            potential = torch.empty((batch, height * width, padded(channels)))
+            state = (potential, torch.empty_like(potential)) if layer.firing.counts_sent else potential
+        for number, steps in enumerate(words):
             fired = torch.empty((len(layer.planes), batch, height, width, padded(channels)), dtype=torch.int32)
             planes = {source.wire: self._planes(source.wire, number, samples) for source in layer.sources}
             wires = [of_one_stride([planes[source.wire][i] for i in source.planes]) for source in layer.sources]
-            call, alive = prepared.filled(wires, constant, state, fired, steps, number * _native.STEPS)
+            call, alive = prepared.filled(wires, constant, state, fired, steps, number * _native.STEPS, not number)
             call.threads = torch.get_num_threads()
             needed = library.tp_scratch_bytes(ctypes.byref(call))
             if needed < 0:

@@ -1,6 +1,7 @@
 """A program prepared for the event engine."""
 
 from math import prod
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from transpike.core.graph import Input, Node
 from transpike.core.plain import is_plain
 from transpike.engines.dense.plan import FOLDED_IMAGES, LARGEST_TENSOR, LIVE_WIRES, Plan
 from transpike.engines.event.call import LayerCall
+from transpike.engines.event.entrance import Entrance
 from transpike.engines.event.firing import ONE
 from transpike.engines.event.layers import EventLayer, choose
 from transpike.engines.event.weights import image, padded
@@ -31,9 +33,10 @@ class EventPlan:
         self.library = library
         self.folded = Plan(program, torch.device("cpu"))
         self.choice = choose(self.folded.lowered, self.folded.constant_nodes, unwanted)
-        self.calls = {
-            n: LayerCall.of(layer) for n, layer in self.choice.layers.items() if isinstance(layer, EventLayer)
-        }
+        layers = {n: layer for n, layer in self.choice.layers.items() if isinstance(layer, EventLayer)}
+        found = {n: Entrance.of(layer, self.folded.float64_form) for n, layer in layers.items()}
+        self.calls = {n: LayerCall.of(layer) for n, layer in layers.items()}
+        self.entrances = {name: one for name, one in found.items() if one is not None}
         self.fans = {
             name: _rows_of_fans(fan, self.folded.table[name])
             for name, fan in program.fans.items()
@@ -60,6 +63,8 @@ class EventPlan:
         rules = {layer.firing.rule for layer in self.choice.layers.values() if isinstance(layer, EventLayer)}
         self.binary = rules <= {ONE} and all(set(self.choice.planes[name]) == {1} for name in wires)
         """Whether all wires carry spikes of level 1, and sums of them."""
+        self.idle: dict[Any, Any] = {}
+        """The network of the last run, if it is small, by what it is made for (``event/network.py``)."""
         self.all_native = len(self.choice.layers) == sum(isinstance(n.op, Cell) for n in nodes.values())
         read = {i for name in self.choice.dense for i in nodes[name].inputs if not is_global(nodes[name])}
         unpacked = [n for n in self.choice.dense if n not in self.choice.layers or n in read]

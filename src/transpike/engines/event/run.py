@@ -12,11 +12,13 @@ from transpike.core.cell import Cell
 from transpike.core.graph import Input, Node
 from transpike.engines.dense.plan import bytes_per_sample
 from transpike.engines.dense.run import LARGEST_TENSOR, LIVE_WIRES, FoldedRun
-from transpike.engines.event.layers import EventLayer, EventPool
-from transpike.engines.event.network import LARGEST, Network, Section
+from transpike.engines.event.layers import EventLayer
+from transpike.engines.event.network import LARGEST, Network, Section, begin, keep_idle, key
 from transpike.engines.event.plan import EventPlan, is_global, plan
+from transpike.engines.event.pools import EventPool
 from transpike.engines.event.weights import image, padded
 from transpike.engines.event.wires import Planes, moved, of_one_stride
+from transpike.engines.modes.reasons import why_dense
 from transpike.engines.native import library as _native
 from transpike.engines.run import Run, map_state
 from transpike.errors import SettingError
@@ -68,8 +70,8 @@ class EventRun(FoldedRun):
         self.constants: dict[str, Tensor] = {}
         self.network: Network | None = None
         self.events: dict[str, int] = {}  # bits of several planes, which readers gather weights for
-        synchronous = dict.fromkeys(event.choice.kernels, "dense: windows, cycles and differences are dense passes")
-        self.kernels = event.choice.kernels if program.schedule.mode == "steps" else synchronous
+        reason = why_dense(program)
+        self.kernels = dict.fromkeys(event.choice.kernels, f"dense: {reason}") if reason else event.choice.kernels
 
     def enter(self, x: Tensor) -> None:
         super().enter(x)
@@ -81,10 +83,13 @@ class EventRun(FoldedRun):
         room = min(_native.STEPS, LARGEST_TENSOR // dense, self.memory // (LIVE_WIRES * dense))
         while steps > 0:
             chunk = min(max(1, room), steps)
-            self._chunk(chunk)
             steps -= chunk
+            self._chunk(chunk, self.over and not steps)
+        if self.over and self.network is not None:  # for the next run
+            keep_idle(self.network)
+            self.network, self.states = None, {}
 
-    def _chunk(self, steps: int) -> None:
+    def _chunk(self, steps: int, last: bool = False) -> None:
         choice, lowered = self.event.choice, self.plan.lowered
         values: dict[str, Tensor] = {}
         if (network := self._fixed()) is not None:
@@ -98,7 +103,7 @@ class EventRun(FoldedRun):
             if name in choice.layers:
                 layer = choice.layers[name]
                 if isinstance(layer, EventLayer):
-                    words[name] = self._fire(layer, words, steps)
+                    words[name] = self._fire(layer, words, steps, last)
                 else:
                     words[name] = [self._pool(layer, words, steps)]
                 self._count(node, words[name], steps)
@@ -127,10 +132,15 @@ class EventRun(FoldedRun):
             self.constants[layer.node.name] = self._constant(layer)
         found = self.network
         if found is None or (found.batch, found.threads) != (batch, torch.get_num_threads()):
-            for one in self.event.choice.layers.values():
-                self._ready(one)
-            self.network = found = Network(self.event, batch, self.states, self.constants, self.counter)
-            return found
+            found = None if self.states else self.event.idle.pop(key(batch, self.counter), None)
+            if found is None:
+                for one in self.event.choice.layers.values():
+                    self._ready(one)
+                self.network = Network(self.event, batch, self.states, self.constants, self.counter)
+                return self.network
+            self.network, self.states, changed = found, dict(found.states), layers
+            for name, state in self.states.items():
+                begin(self.event.choice.layers[name], state)
         for layer in changed:
             found.set_constant(layer.node.name, self.constants[layer.node.name])
         return found
@@ -172,27 +182,35 @@ class EventRun(FoldedRun):
         name, batch = layer.node.name, len(self.x)
         if name in self.states:
             return
-        channels, height, width = image(layer.node.shape)
+        channels, _, _ = image(layer.node.shape)
         if isinstance(layer, EventLayer):
-            shape = (batch, height * width, padded(channels))
-            potential = layer.initial.expand(shape).clone(memory_format=torch.contiguous_format)
-            self.states[name] = (potential, torch.zeros(shape)) if layer.firing.counts_sent else potential
+            begin(layer, self._allocate(layer))
             return
         _, rows, columns = image(self.plan.table[layer.node.inputs[0]].shape)
         counts = torch.zeros((batch, rows * columns, padded(channels)), dtype=torch.int32)
         self.states[name] = (counts, torch.zeros((batch, len(layer.taps), padded(channels)), dtype=torch.int32))
 
-    def _fire(self, layer: EventLayer, words: dict[str, Planes], steps: int) -> Planes:
-        """One layer of neurons over ``steps`` steps."""
+    def _allocate(self, layer: EventLayer) -> tuple[Tensor, ...]:
+        """Memory for the state of a layer."""
+        channels, height, width = image(layer.node.shape)
+        shape = (len(self.x), height * width, padded(channels))
+        parts = tuple(torch.empty(shape) for _ in range(1 + layer.firing.counts_sent))
+        self.states[layer.node.name] = parts if layer.firing.counts_sent else parts[0]
+        return parts
+
+    def _fire(self, layer: EventLayer, words: dict[str, Planes], steps: int, last: bool) -> Planes:
+        """One layer of neurons over ``steps`` steps, the ``last`` of the run or not."""
         name, batch = layer.node.name, len(self.x)
         channels, height, width = image(layer.node.shape)
-        self._ready(layer)
+        fresh = name not in self.states
+        if fresh and not last:
+            self._allocate(layer)
         if name not in self.constants:
             self.constants[name] = self._constant(layer)
-        constant, state = self.constants[name], self.states[name]
+        constant, state = self.constants[name], self.states.get(name)
         fired = torch.empty((len(layer.planes), batch, height, width, padded(channels)), dtype=torch.int32)
         wires = [of_one_stride([words[source.wire][i] for i in source.planes]) for source in layer.sources]
-        call, alive = self.event.calls[name].filled(wires, constant, state, fired, steps, self.t)
+        call, alive = self.event.calls[name].filled(wires, constant, state, fired, steps, self.t, fresh)
         call.count_ties, call.threads = not self.exact, torch.get_num_threads()
         needed = self.library.tp_scratch_bytes(ctypes.byref(call))
         if needed < 0:
@@ -208,6 +226,8 @@ class EventRun(FoldedRun):
 
     def _constant(self, layer: EventLayer) -> Tensor:
         """The current of every step, (batch or 1, positions or 1, padded channels): bias and constant wires."""
+        if layer.node.name in self.event.entrances:
+            return self.event.entrances[layer.node.name].current(self.library, self.x)
         total = layer.bias[None]
         for name, factor in layer.constant_wires:
             channels, height, width = image(layer.node.shape)

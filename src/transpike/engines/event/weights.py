@@ -11,7 +11,7 @@ from transpike.core.plain import is_plain
 from transpike.engines.native.library import UNIT
 from transpike.ops import Conv
 
-GATHER, LOOKUP, MASKED, NARROW, NARROW_LOOKUP = range(5)
+GATHER, LOOKUP, MASKED, NARROW, NARROW_LOOKUP, GRADED = range(6)
 TABLES = (LOOKUP, NARROW_LOOKUP)
 BLOCK = 4  # units of channels whose potentials fit into registers
 NARROW_PEAK = 2.0**13 - 1  # of a 16-bit weight: the sum of four must fit into 16 bits

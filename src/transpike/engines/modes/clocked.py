@@ -10,6 +10,7 @@ from torch import Tensor
 from transpike.core.cell import Cell, Neuron
 from transpike.core.finite import at
 from transpike.core.graph import Input, Node
+from transpike.core.op import Op
 from transpike.core.schedule import arrivals, depths
 from transpike.engines.pieces import linear, pieces, put, taken
 from transpike.engines.run import Run, map_state
@@ -17,6 +18,8 @@ from transpike.lowering.entrances import LookUp
 from transpike.lowering.lowered import Lowered
 
 Observe = Callable[[Node, Tensor], None]
+Linear = Callable[[str, Op, list[Tensor]], Tensor]
+"""How a layer of this name, without its bias, is computed."""
 
 
 def aligned(lowered: Lowered) -> bool:
@@ -32,13 +35,17 @@ def has_cycles(op: object) -> bool:
     return type(op).cycle is not Cell.cycle or type(op).counts is not Cell.counts
 
 
-def clocked(run: Run, lowered: Lowered, x: Tensor, timesteps: int, observe: Observe | None = None) -> dict[str, Any]:
+def clocked(
+    run: Run, lowered: Lowered, x: Tensor, timesteps: int, observe: Observe | None = None,
+    linear_of: Linear | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Simulate all steps of a run of T ``timesteps`` and read its answer; in phase cycles, one answer per round.
 
-    ``lowered`` has the dtype and device of ``x``; ``observe`` gets the potentials after every step. Phase-weighted
-    levels are counted and recorded as sums over each round, others step by step. Returns the last state of each cell.
+    ``lowered`` has the dtype and device of ``x``; ``observe`` gets the potentials after every step. ``linear_of``
+    computes layers of weights in another way with the same result. Phase-weighted levels are counted and recorded as
+    sums over each round, others step by step. Returns the last state of each cell.
     """
-    clock = Clock(run, lowered, x, timesteps, observe)
+    clock = Clock(run, lowered, x, timesteps, observe, linear_of)
     for t in range(1, clock.total + 1):
         clock.tick(t)
     clock.finish()
@@ -48,9 +55,13 @@ def clocked(run: Run, lowered: Lowered, x: Tensor, timesteps: int, observe: Obse
 class Clock:
     """The state of a step-by-step run."""
 
-    def __init__(self, run: Run, lowered: Lowered, x: Tensor, timesteps: int, observe: Observe | None) -> None:
+    def __init__(
+        self, run: Run, lowered: Lowered, x: Tensor, timesteps: int, observe: Observe | None,
+        linear_of: Linear | None = None,
+    ) -> None:  # fmt: skip
         self.run: Run = weakref.proxy(run)  # a run may keep its clock: a cycle would keep its memory for a while
         self.lowered, self.x, self.timesteps, self.observe = lowered, x, timesteps, observe
+        self.linear: Linear = linear_of or (lambda _, op, inputs: linear(op, inputs))
         self.schedule, self.period = run.program.schedule, run.program.schedule.period
         lag, before = self.schedule.lag(timesteps), depths(lowered.nodes)
         self.starts = {name: depth * lag for name, depth in before.items()}
@@ -78,7 +89,7 @@ class Clock:
             elif isinstance(node.op, Cell):
                 values[node.name] = self._cell(node, node.op, values, own)
             else:
-                values[node.name] = linear(node.op, [values[name] for name in node.inputs])
+                values[node.name] = self.linear(node.name, node.op, [values[name] for name in node.inputs])
             self._count(node, values[node.name], own, node.name in resting)
             for name in node.inputs:
                 if self.last[name] == node.name:
@@ -114,7 +125,7 @@ class Clock:
         before, presence = self.states.get(name), self.run.presence
         state, output = before, None
         # all at once where the counter needs everything that the cell hears
-        size = 0 if differences else max(values[i][0].nbytes for i in node.inputs)
+        size = 0 if differences else self.x.element_size() * max(values[i][0].numel() for i in node.inputs)
         for part in pieces(samples, size):
             inputs = [values[i][part] + share * bias for i, bias in zip(node.inputs, biases, strict=True)]
             if differences:

@@ -28,9 +28,10 @@ class Source(ctypes.Structure):
         ("planes", c_void_p),
         ("weights", c_void_p),
         ("units", c_void_p),
+        ("factors", c_void_p),
         ("block_weights", c_void_p),
         *((name, c_int64) for name in ("kind", "plane_count", "sample_words", "row_words", "column_words")),
-        *((name, c_int64) for name in ("height", "width", "channels", "groups")),
+        *((name, c_int64) for name in ("height", "width", "channels", "groups", "plane_channels")),
         *((f"{name}_{axis}", c_int64) for name in ("kernel", "stride", "padding", "dilation") for axis in "yx"),
     ]
 
@@ -40,10 +41,11 @@ class Layer(ctypes.Structure):
 
     _fields_ = [
         *((name, c_void_p) for name in ("sources", "constant", "threshold", "room", "edge", "factors")),
-        *((name, c_void_p) for name in ("potential", "sent", "words", "block_start", "block_units")),
+        *((name, c_void_p) for name in ("initial", "potential", "sent", "words", "block_start", "block_units")),
         *((name, c_int64) for name in ("source_count", "blocks", "batch", "height", "width", "channels", "steps")),
         *((name, c_int64) for name in ("constant_sample", "constant_position")),
-        *((name, c_int64) for name in ("threshold_position", "room_position", "first_step", "hard_reset")),
+        *((name, c_int64) for name in ("threshold_position", "room_position", "initial_position")),
+        *((name, c_int64) for name in ("first_step", "hard_reset")),
         *((name, c_int64) for name in ("count_ties", "range_check_every", "threads")),
         *((name, c_int64) for name in ("rule", "factor_count", "remembers")),
         ("leak", c_double),
@@ -114,6 +116,29 @@ class Delta(ctypes.Structure):
     ]
 
 
+class Entrance(ctypes.Structure):
+    """native/transpike.h: tp_entrance."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("x", "weights", "grid", "bias", "currents")),
+        *((name, c_int64) for name in ("batch", "height", "width", "channels")),
+        *((name, c_int64) for name in ("height_in", "width_in", "channels_in")),
+        *((f"{name}_{axis}", c_int64) for name in ("kernel", "stride", "padding", "dilation") for axis in "yx"),
+        *((name, c_int64) for name in ("bias_position", "threads")),
+        ("factor", c_double),
+    ]
+
+
+class Staircase(ctypes.Structure):
+    """native/transpike.h: tp_staircase."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("wide", "narrow", "offset", "threshold", "levels")),
+        *((name, c_int64) for name in ("rows", "columns", "period", "shared", "threads")),
+        ("most", c_double),
+    ]
+
+
 _SIGNATURES = {  # name → (argument types, result type), as in native/transpike.h
     "tp_abi": ([], c_int64),
     "tp_struct_bytes": ([c_int64], c_int64),
@@ -130,6 +155,9 @@ _SIGNATURES = {  # name → (argument types, result type), as in native/transpik
     "tp_sum_positions": ([c_void_p] + [c_int64] * 5 + [c_void_p], None),
     "tp_first_spikes": ([c_void_p, c_int64] + [c_void_p] * 2 + [c_int64, c_void_p] + [c_int64] * 4 + [c_void_p], None),
     "tp_sigma_delta": ([POINTER(Scan)], None),
+    "tp_run_staircase": ([POINTER(Staircase)], None),
+    "tp_entrance_scratch": ([POINTER(Entrance)], c_int64),
+    "tp_run_entrance": ([POINTER(Entrance), c_void_p], c_int64),
     "tp_delta_scratch": ([POINTER(Delta)], c_int64),
     "tp_run_delta": ([POINTER(Delta), c_void_p], c_int64),
     "tp_pool_max": ([c_void_p] * 2 + [c_int64] * 7 + [c_void_p] * 3, None),
@@ -179,7 +207,7 @@ def load() -> tuple[ctypes.CDLL | None, str]:
             function.argtypes, function.restype = arguments, answer
     except (OSError, AttributeError) as error:
         return None, f"cannot be loaded ({error}), the dense engine is used instead: {HOW}"
-    sizes = [ctypes.sizeof(one) for one in (Source, Layer, Scan, Part, Section, Delta)]
+    sizes = [ctypes.sizeof(one) for one in (Source, Layer, Scan, Part, Section, Delta, Entrance, Staircase)]
     if library.tp_abi() != ABI or sizes != [library.tp_struct_bytes(i) for i in range(len(sizes))]:
         return None, f"{file} has another version than the Python files, the dense engine is used instead: {HOW}"
     if wanted is not None:
