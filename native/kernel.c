@@ -21,6 +21,7 @@
 #ifndef TP_SIGMA_DELTA
 #define TP_SIGMA_DELTA tp_sigma_delta_baseline
 #define TP_DELTA tp_delta_baseline
+#define TP_ROUND tp_round_baseline
 #endif
 
 #define VECTORS (TP_UNIT / TP_LANES) /* per unit */
@@ -783,6 +784,7 @@ static void look_up(const float *charge, int64_t n, const float *slot_thresholds
 
 void TP_SIGMA_DELTA(const tp_scan *, int64_t, int64_t, int64_t, int64_t *, int64_t *); /* sigma_delta.c */
 void TP_DELTA(const tp_delta *, const tp_delta_plan *, int64_t, char *, int64_t *, int64_t *);       /* delta.c */
+int64_t TP_ROUND(const tp_rounding *, int64_t, int64_t); /* rounding.c */
 
 const tp_kernels TP_NAME = {rows,        count,   unpack,         sum_positions, pool_max,
-                            compare_all, look_up, TP_SIGMA_DELTA, TP_DELTA};
+                            compare_all, look_up, TP_SIGMA_DELTA, TP_DELTA, TP_ROUND};

@@ -332,8 +332,7 @@ class SNN(ModuleLike):
             for start in range(0, len(x), limit):
                 part = slice(start, start + limit)
                 run = engine.start(self.program, x[part], ids[part], record, count)
-                run.advance(steps)
-                traces.append(run.finish())
+                traces.append(run.complete(steps))
         return joined(traces)
 
     def __call__(self, *inputs: Any, timesteps: int | None = None, return_all: bool = False, **named: Any) -> Any:

@@ -40,6 +40,7 @@ class Run:
         self.replaced: Tensor | None = None  # the input before the last ``enter``, until the next step
         self.changes = False  # of differences: whether ``enter`` has changed the input
         self.presence: Presence | None = None
+        self.ends = False  # whether no steps follow those of the next ``advance``
         self.exact, self.why = _exact(program, x)
         self.kernels: dict[str, str] = {}
         self.double = any(isinstance(node.op, Cell) and node.op.sends_reals for node in program.lowered.nodes)
@@ -48,6 +49,12 @@ class Run:
         """Simulate ``steps`` more steps. Runs in windows, slots and cycles have a fixed length: one call only."""
         with without_tf32(self.x.device.type):
             return self._advance(steps)
+
+    def complete(self, steps: int) -> Trace:
+        """``advance`` and ``finish``: the last steps, after which no state is needed."""
+        self.ends = True
+        self.advance(steps)
+        return self.finish()
 
     def _advance(self, steps: int) -> Tensor:
         schedule, logits = self.program.schedule, self.logits[-1]

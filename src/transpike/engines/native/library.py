@@ -14,6 +14,7 @@ from transpike.engines.native import instructions
 ABI = 5
 UNIT = 16  # channels that are always computed together
 DELTA_STEPS, DELTA_BLOCK = 16, 64  # of layers of sigma-delta neurons: time steps of one call, channels of a block
+DELTA_TOTALS = 4
 STEPS = 32  # time steps of one call at most
 NAME = {"win32": "transpike_events.dll", "darwin": "libtranspike_events.dylib"}.get(
     sys.platform, "libtranspike_events.so"
@@ -88,7 +89,8 @@ class Delta(ctypes.Structure):
     """native/transpike.h: tp_delta."""
 
     _fields_ = [
-        *((name, c_void_p) for name in ("levels", "heard", "weights", "units", "wide", "narrow", "first", "currents")),
+        *((name, c_void_p) for name in ("levels", "heard", "weights", "units", "wide", "narrow", "first")),
+        *((name, c_void_p) for name in ("passed", "passed_heard", "factors", "currents")),
         *(
             (name, c_void_p)
             for name in (
@@ -100,6 +102,7 @@ class Delta(ctypes.Structure):
                 "sent",
                 "out",
                 "fan",
+                "reads",
                 "totals",
                 "events",
             )
@@ -107,10 +110,21 @@ class Delta(ctypes.Structure):
         *((name, c_int64) for name in ("steps", "all_steps", "added_steps", "batch", "height", "width", "channels")),
         *((name, c_int64) for name in ("height_in", "width_in", "channels_in")),
         *((f"{name}_{axis}", c_int64) for name in ("kernel", "stride", "padding", "dilation") for axis in "yx"),
-        *((name, c_int64) for name in ("first_position", "neuron_position", "fan_position")),
-        *((name, c_int64) for name in ("depthwise", "source", "all_digits", "fresh", "threads")),
+        *((name, c_int64) for name in ("first_position", "neuron_position", "fan_position", "reads_position")),
+        *((name, c_int64) for name in ("depthwise", "whole", "source", "all_digits", "fresh", "threads")),
         *((name, c_double) for name in ("ceiling", "fine", "off_grid", "top")),
         ("broken", c_int64),
+    ]
+
+
+class Rounding(ctypes.Structure):
+    """native/transpike.h: tp_rounding."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("value", "values", "changes")),
+        *((name, c_int64) for name in ("count", "threads")),
+        *((name, c_double) for name in ("grid", "room", "near")),
+        ("unclear", c_int64),
     ]
 
 
@@ -130,6 +144,7 @@ _SIGNATURES = {  # name → (argument types, result type), as in native/transpik
     "tp_sum_positions": ([c_void_p] + [c_int64] * 5 + [c_void_p], None),
     "tp_first_spikes": ([c_void_p, c_int64] + [c_void_p] * 2 + [c_int64, c_void_p] + [c_int64] * 4 + [c_void_p], None),
     "tp_sigma_delta": ([POINTER(Scan)], None),
+    "tp_round": ([POINTER(Rounding)], None),
     "tp_delta_scratch": ([POINTER(Delta)], c_int64),
     "tp_run_delta": ([POINTER(Delta), c_void_p], c_int64),
     "tp_pool_max": ([c_void_p] * 2 + [c_int64] * 7 + [c_void_p] * 3, None),
@@ -179,7 +194,7 @@ def load() -> tuple[ctypes.CDLL | None, str]:
             function.argtypes, function.restype = arguments, answer
     except (OSError, AttributeError) as error:
         return None, f"cannot be loaded ({error}), the dense engine is used instead: {HOW}"
-    sizes = [ctypes.sizeof(one) for one in (Source, Layer, Scan, Part, Section, Delta)]
+    sizes = [ctypes.sizeof(one) for one in (Source, Layer, Scan, Part, Section, Delta, Rounding)]
     if library.tp_abi() != ABI or sizes != [library.tp_struct_bytes(i) for i in range(len(sizes))]:
         return None, f"{file} has another version than the Python files, the dense engine is used instead: {HOW}"
     if wanted is not None:

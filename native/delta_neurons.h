@@ -1,0 +1,203 @@
+/* Sigma-delta neurons behind integer sums: all steps of some neurons of one position.
+ *
+ * Decisions are made in float32 where its error cannot change them, else in float64. Numbers are those of
+ * sigma_delta.c, bit by bit.
+ */
+#ifndef TRANSPIKE_DELTA_NEURONS_H
+#define TRANSPIKE_DELTA_NEURONS_H
+
+#include "estimates.h"
+
+#if defined(__x86_64__) || defined(_M_X64)
+#include <immintrin.h> /* for instructions that compilers do not find: see ``pairs``, ``any`` and ``append`` */
+#endif
+
+enum { BLOCK = TP_DELTA_BLOCK };
+
+typedef int32_t vi __attribute__((vector_size(4 * TP_LANES)));
+typedef int32_t half __attribute__((vector_size(2 * TP_LANES)));
+typedef int16_t quarter __attribute__((vector_size(TP_LANES)));
+typedef float vf __attribute__((vector_size(4 * TP_LANES)));
+typedef int16_t shorts __attribute__((vector_size(2 * TP_LANES)));
+
+/* ``n`` neurons of one position, from channel c on, in the layer's sample; ``step``: the layer's neurons in one step. */
+typedef struct {
+    int64_t at, position, c, n, step;
+    int16_t *out;
+    const int32_t *sums;  /* [steps][BLOCK] */
+    const uint8_t *heard; /* [steps] */
+} group;
+
+/* All steps of at most WIDE neurons, in float64. */
+INLINE void exactly(const tp_delta *s, const group *g, int64_t from, int64_t n, int64_t source, vl *wrong) {
+    const vd none = {0};
+    const int64_t at = g->at + from, c = g->c + from, own = g->position * s->neuron_position + c;
+    const vd threshold = load(s->threshold + own, n, 1.0), initial = load(s->initial + own, n, 0.0);
+    const vd unit = s->units ? load(s->units + c, WIDE, 0.0) : none;
+    const double fine = s->fine, part = 1.0 / s->fine, off_grid = s->off_grid, ceiling = s->ceiling, largest = s->top;
+    vd estimate = s->fresh ? none : load(s->estimate + at, n, 0.0), sent = s->fresh ? none : load(s->sent + at, n, 0.0);
+    for (int64_t k = 0; k < s->steps; ++k) {
+        const int64_t here = k * g->step + at;
+        vd x = none;
+        if (g->heard[k]) {
+            half whole;
+            memcpy(&whole, g->sums + k * BLOCK + from, sizeof whole);
+            x = __builtin_convertvector(whole, vd) * unit;
+        }
+        if (k < s->added_steps)
+            x += s->wide ? load(s->wide + here, n, 0.0) : load_narrow(s->narrow + here, n);
+        if (k == 0 && s->first)
+            x += load(s->first + g->position * s->first_position + c, n, 0.0);
+        estimate += x;
+        vd y = estimate;
+        if (source == TP_CLIP) {
+            y = chosen(y < 0.0, none, y);
+            y = chosen(y > ceiling, none + ceiling, y);
+        }
+        *wrong |= ~(y - y == 0.0); /* NaN or infinite */
+        y = (y + initial) / threshold * fine + off_grid;
+        const vd left = nearest(y) * part - sent;
+        vd level = digit(left, largest);
+        if (s->all_digits)
+            for (double top = largest / 2; top >= 1.0; top /= 2)
+                level += digit(left - level, top);
+        sent += level;
+        const quarter levels = __builtin_convertvector(__builtin_convertvector(level, half), quarter);
+        memcpy(g->out + k * s->channels + from, &levels, (size_t)n * sizeof(int16_t));
+    }
+    if (!s->estimate)
+        return;
+    store(s->estimate + at, estimate, n);
+    store(s->sent + at, sent, n);
+}
+
+INLINE vf joined(narrow a, narrow b) {
+#if TP_LANES == 16
+    return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+#elif TP_LANES == 8
+    return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7);
+#else
+    return __builtin_shufflevector(a, b, 0, 1, 2, 3);
+#endif
+}
+INLINE vf both(vd a, vd b) { return joined(__builtin_convertvector(a, narrow), __builtin_convertvector(b, narrow)); }
+INLINE vd wide_half(vf v, int64_t second) {
+    narrow part;
+    memcpy(&part, (const char *)&v + second * (int64_t)sizeof part, sizeof part);
+    return __builtin_convertvector(part, vd);
+}
+/* Half of the integers as float64 numbers. */
+INLINE vd part_of(vi v, int64_t second) {
+    half some;
+    memcpy(&some, (const char *)&v + second * (int64_t)sizeof some, sizeof some);
+    return __builtin_convertvector(some, vd);
+}
+INLINE int64_t any(vi v) {
+#if TP_LANES == 16 && defined(__AVX512F__)
+    return _mm512_test_epi32_mask((__m512i)v, (__m512i)v) != 0;
+#elif TP_LANES == 8 && defined(__AVX2__)
+    return !_mm256_testz_si256((__m256i)v, (__m256i)v);
+#else
+    int32_t found = 0;
+    for (int64_t i = 0; i < TP_LANES; ++i)
+        found |= v[i];
+    return found != 0;
+#endif
+}
+INLINE vi picked(vi mask, vi yes, vi no) { return (mask & yes) | (~mask & no); }
+INLINE vf magnitude(vf v) { return (vf)((vi)v & INT32_MAX); }
+/* |digit| of a size that is not negative, as in ``digit``. */
+INLINE vi size_of_digit(vf size, float top) {
+    const vi none = {0};
+    const vi d = ((vi)size + ((int32_t)1 << 22)) & ((int32_t)0xFF << 23);
+    return picked((vi)(size >= 1.5f * top), (vi)((vf)none + top), d) & (vi)(size >= 0.75f);
+}
+
+/* All steps of TP_LANES neurons, with decisions in float32. Returns 0, and has changed nothing but ``out``, if one of them
+ * was too close to an edge. One digit in each step.
+ *
+ * A value that is rounded to parts reaches an edge, a whole number of parts, if it is at most half a part below it.
+ * ``whole``: all that comes are integer sums, of which all steps' total is below 2^31; estimates are then start + total *
+ * unit. A float32 operation errs by 2^-24 of its result: ``share`` is more than what the terms of ``left`` add up to. */
+INLINE int64_t fast(const tp_delta *s, const group *g, int64_t from, int64_t source, int64_t whole) {
+    const vd none = {0};
+    const vf zero = {0};
+    const int64_t at = g->at + from, c = g->c + from, own = g->position * s->neuron_position + c;
+    const vd unit = s->units ? load(s->units + c, WIDE, 0.0) : none;
+    const vd unit_after = s->units ? load(s->units + c + WIDE, WIDE, 0.0) : none;
+    const float ceiling = (float)s->ceiling, top = (float)s->top, half_part = (float)(0.5 / s->fine);
+    const float room = 0x1p-17f, share = 0x1p-20f;
+    vf inverse, shift;
+    memcpy(&inverse, s->inverse + own, sizeof inverse);
+    memcpy(&shift, s->shift + own, sizeof shift);
+    const vf highest = ceiling * inverse;
+    vd estimate = none, after = none;
+    vf sent = zero;
+    if (!s->fresh) {
+        estimate = load(s->estimate + at, WIDE, 0.0), after = load(s->estimate + at + WIDE, WIDE, 0.0);
+        sent = both(load(s->sent + at, WIDE, 0.0), load(s->sent + at + WIDE, WIDE, 0.0));
+    }
+    if (s->first) {
+        const double *first = s->first + g->position * s->first_position + c;
+        estimate += load(first, WIDE, 0.0), after += load(first + WIDE, WIDE, 0.0);
+    }
+    const vf start = both(estimate, after) * inverse, scale = both(unit, unit_after) * inverse;
+    const vf terms = magnitude(shift) + 1.0f + (whole ? magnitude(start) : zero);
+    vi close = {0}, broken = ~(vi)(start - start == 0.0f), total = {0};
+    int64_t live = 1; /* what was sent before is not known */
+    for (int64_t k = 0; k < s->steps; ++k) {
+        const int64_t here = k * g->step + at, heard = g->heard[k], added = !whole && k < s->added_steps;
+        if (!heard && !live && !added) { /* it has settled */
+            memset(g->out + k * s->channels + from, 0, TP_LANES * sizeof(int16_t));
+            continue;
+        }
+        vf y;
+        if (heard) {
+            vi sums;
+            memcpy(&sums, g->sums + k * BLOCK + from, sizeof sums);
+            if (whole) {
+                total += sums;
+            } else {
+                estimate += part_of(sums, 0) * unit;
+                after += part_of(sums, 1) * unit_after;
+            }
+        }
+        if (whole) {
+            y = __builtin_convertvector(total, vf) * scale + start;
+        } else {
+            if (added && s->wide)
+                estimate += load(s->wide + here, WIDE, 0.0), after += load(s->wide + here + WIDE, WIDE, 0.0);
+            else if (added)
+                estimate += load_narrow(s->narrow + here, WIDE), after += load_narrow(s->narrow + here + WIDE, WIDE);
+            y = both(estimate, after) * inverse;
+            broken |= ~(vi)(y - y == 0.0f);
+        }
+        if (source == TP_CLIP) {
+            y = (vf)picked((vi)(y > 0.0f), (vi)y, (vi)zero);
+            y = (vf)picked((vi)(y > highest), (vi)highest, (vi)y);
+        }
+        const vf left = y + shift - sent;
+        const vf size = magnitude(left), error = room + share * (size + magnitude(y) + terms);
+        const vi more = size_of_digit(size + (half_part + error), top);
+        const vi less = size_of_digit(size + (half_part - error), top);
+        close |= more ^ less;
+        const vf digits = (vf)(more | ((vi)left & ~INT32_MAX));
+        sent += digits;
+        live = any(more);
+        const shorts levels = __builtin_convertvector(__builtin_convertvector(digits, vi), shorts); /* of equal length first */
+        memcpy(g->out + k * s->channels + from, &levels, sizeof levels);
+    }
+    if (any(close | broken | (vi)(magnitude(sent) >= 0x1p23f)))
+        return 0;
+    if (!s->estimate)
+        return 1;
+    if (whole)
+        estimate += part_of(total, 0) * unit, after += part_of(total, 1) * unit_after;
+    store(s->estimate + at, estimate, WIDE);
+    store(s->estimate + at + WIDE, after, WIDE);
+    store(s->sent + at, wide_half(sent, 0), WIDE);
+    store(s->sent + at + WIDE, wide_half(sent, 1), WIDE);
+    return 1;
+}
+
+#endif
