@@ -243,29 +243,6 @@ static void count(const tp_delta *s, const tile *t, int64_t k, int64_t *totals, 
         }
 }
 
-/* Adds the levels of all steps that are passed on at one output; sums and ``heard`` as in ``depthwise``. */
-static void pass(const tp_delta *s, const tile *t, int64_t c, int64_t width, int64_t y, int64_t x, int32_t *sums,
-                 uint8_t *heard) {
-    const int64_t position = (t->sample * s->height + t->y + y) * s->width + t->x + x;
-    const int64_t n = c + width < s->channels ? width : s->channels - c;
-    for (int64_t k = 0; k < s->steps; ++k) {
-        if (s->passed_heard && !s->passed_heard[k * s->batch + t->sample])
-            continue;
-        const int16_t *levels = s->passed + (position * s->all_steps + k) * s->channels + c;
-        const int32_t *factors = s->factors + c;
-        int32_t *own = sums + k * BLOCK, some = 0;
-        for (int64_t i = 0; i < n; ++i)
-            some |= levels[i];
-        if (!some)
-            continue;
-        if (!heard[k])
-            memset(own, 0, (size_t)width * sizeof *own);
-        heard[k] = 1;
-        for (int64_t i = 0; i < n; ++i)
-            own[i] += levels[i] * factors[i];
-    }
-}
-
 /* The currents of all steps, for other readers. */
 INLINE void currents(const tp_delta *s, const group *g) {
     for (int64_t k = 0; k < s->steps; ++k) {
@@ -282,6 +259,9 @@ INLINE void currents(const tp_delta *s, const group *g) {
         if (g->heard[k])
             for (int64_t i = 0; i < g->n; ++i)
                 out[i] += sums[i] * s->units[g->c + i];
+        if (g->passed)
+            for (int64_t i = 0; i < g->n; ++i)
+                out[i] += g->passed[k * s->channels + i] * s->factors[g->c + i];
     }
 }
 
@@ -298,7 +278,7 @@ INLINE void of_source(const tp_delta *s, const group *g, int64_t source, int64_t
 }
 
 static void neurons(const tp_delta *s, const group *g, vl *wrong) {
-    const int64_t whole = s->units && s->whole && !s->added_steps;
+    const int64_t whole = s->units && s->whole && !s->added_steps && !s->passed;
     if (s->source == TP_CLIP && whole)
         of_source(s, g, TP_CLIP, 1, wrong);
     else if (s->source == TP_CLIP)
@@ -332,11 +312,10 @@ static void of_tile(const tp_delta *s, const tile *t, const tp_delta_plan *plan,
                 depthwise(s, t, weights, c, width, y, x, sums, heard);
             for (int64_t k = 0; k < s->steps && !(s->levels && s->depthwise); ++k)
                 heard[k] = s->levels && of_block(s, t, &found, starts + k, weights, width, y, x, sums + k * BLOCK);
-            if (s->passed)
-                pass(s, t, c, width, y, x, sums, heard);
+            const int64_t at = place * s->all_steps * s->channels + c;
             const group g = {place * s->channels + c, position, c, c + width < s->channels ? width : s->channels - c,
-                             s->batch * positions * s->channels,
-                             s->out ? s->out + place * s->all_steps * s->channels + c : NULL, sums, heard};
+                             s->batch * positions * s->channels, s->out ? s->out + at : NULL,
+                             s->passed ? s->passed + at : NULL, sums, heard};
             if (s->currents)
                 currents(s, &g);
             if (s->out)

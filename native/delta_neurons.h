@@ -24,6 +24,7 @@ typedef int16_t shorts __attribute__((vector_size(2 * TP_LANES)));
 typedef struct {
     int64_t at, position, c, n, step;
     int16_t *out;
+    const int16_t *passed; /* or NULL; steps are as far apart as those of ``out`` */
     const int32_t *sums;  /* [steps][BLOCK] */
     const uint8_t *heard; /* [steps] */
 } group;
@@ -46,6 +47,11 @@ INLINE void exactly(const tp_delta *s, const group *g, int64_t from, int64_t n, 
         }
         if (k < s->added_steps)
             x += s->wide ? load(s->wide + here, n, 0.0) : load_narrow(s->narrow + here, n);
+        if (g->passed) {
+            quarter levels = {0};
+            memcpy(&levels, g->passed + k * s->channels + from, (size_t)n * sizeof(int16_t));
+            x += __builtin_convertvector(__builtin_convertvector(levels, half), vd) * load(s->factors + c, n, 0.0);
+        }
         if (k == 0 && s->first)
             x += load(s->first + g->position * s->first_position + c, n, 0.0);
         estimate += x;
@@ -147,7 +153,13 @@ INLINE int64_t fast(const tp_delta *s, const group *g, int64_t from, int64_t sou
     int64_t live = 1; /* what was sent before is not known */
     for (int64_t k = 0; k < s->steps; ++k) {
         const int64_t here = k * g->step + at, heard = g->heard[k], added = !whole && k < s->added_steps;
-        if (!heard && !live && !added) { /* it has settled */
+        vi levels_passed = {0};
+        if (!whole && g->passed) {
+            shorts some;
+            memcpy(&some, g->passed + k * s->channels + from, sizeof some);
+            levels_passed = __builtin_convertvector(some, vi);
+        }
+        if (!heard && !live && !added && (whole || !g->passed || !any(levels_passed))) { /* it has settled */
             memset(g->out + k * s->channels + from, 0, TP_LANES * sizeof(int16_t));
             continue;
         }
@@ -169,6 +181,10 @@ INLINE int64_t fast(const tp_delta *s, const group *g, int64_t from, int64_t sou
                 estimate += load(s->wide + here, WIDE, 0.0), after += load(s->wide + here + WIDE, WIDE, 0.0);
             else if (added)
                 estimate += load_narrow(s->narrow + here, WIDE), after += load_narrow(s->narrow + here + WIDE, WIDE);
+            if (g->passed) {
+                estimate += part_of(levels_passed, 0) * load(s->factors + c, WIDE, 0.0);
+                after += part_of(levels_passed, 1) * load(s->factors + c + WIDE, WIDE, 0.0);
+            }
             y = both(estimate, after) * inverse;
             broken |= ~(vi)(y - y == 0.0f);
         }

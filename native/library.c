@@ -318,7 +318,7 @@ static int64_t possible_delta(const tp_delta *s) {
         return 0;
     if (s->out && !s->estimate && !s->fresh)
         return 0;
-    if (s->passed && !(s->units && s->factors))
+    if (s->passed && !s->factors)
         return 0;
     if (!s->levels)
         return s->kernel_y == 1 && s->kernel_x == 1;

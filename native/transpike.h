@@ -120,8 +120,7 @@ typedef struct {
     const float *narrow;     /* the same in float32 */
     const double *first;     /* [positions][channels]: added in the first step, or NULL */
     const int16_t *passed;   /* [batch][positions][all_steps][channels]: levels that are added times ``factors``, or NULL */
-    const int64_t *passed_heard; /* as ``heard`` */
-    const int32_t *factors;  /* [channels]: in units */
+    const double *factors;   /* [channels] */
     double *currents;        /* out, without ``first``: [steps][batch][positions][channels], or NULL */
     const double *threshold, *initial; /* [positions][channels] */
     const float *inverse, *shift; /* the same: 1 / threshold, and initial / threshold + off_grid / fine, rounded */

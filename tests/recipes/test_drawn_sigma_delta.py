@@ -94,7 +94,7 @@ class Drawn(nn.Module):
 def test_dense_sends_the_spikes_of_the_reference(images, tokens, rule, thresholds, batch, cut, seed):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model, x = Drawn(images, tokens).eval(), torch.rand(6, 3, 8, 8)
+        model, x = Drawn(images, tokens).eval(), torch.rand(8, 3, 8, 8)
     recipe = (StreamingSigmaDelta if rule == "one" else BurstDigits)(timesteps=8, threshold_count=thresholds)
     snn = ts.convert(model, recipe, x, on_unsupported="keep")
     names = [layer.name for layer in snn.program.layers if layer.role == "neuron"]
@@ -122,6 +122,6 @@ def test_such_networks_are_exact(images, tokens):
     """So that the law above compares spikes."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model, x = Drawn(images, tokens).eval(), torch.rand(6, 3, 8, 8)
+        model, x = Drawn(images, tokens).eval(), torch.rand(8, 3, 8, 8)
     trace = ts.simulate(ts.convert(model, StreamingSigmaDelta(8), x, on_unsupported="keep"), x, engine="dense")
     assert trace.exact and any(bool(layer.product_operations.any()) for layer in trace.activity.layers)

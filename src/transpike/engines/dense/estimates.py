@@ -125,7 +125,7 @@ class Estimates:
         now = reals.value if isinstance(reals, Once) else _train(reals)
         added = None if now is None else last(now, placed.axis)
         levels, heard = (None, None) if layer.weights is None else _levels(value, steps, placed.axis)
-        passed = None if layer.factors is None else _levels(other, steps, placed.axis)
+        passed = None if layer.factors is None else _levels(other, steps, placed.axis)[0]
         state = self.states.get(name)
         if state is not None:
             copied = reals is not None  # what it hears may be too large, and the state is then needed once more

@@ -12,7 +12,7 @@ from transpike.core.graph import Node
 from transpike.core.op import Op, Synapse
 from transpike.core.plain import is_plain
 from transpike.engines.dense.narrow import lowest_bits
-from transpike.engines.native.delta import LARGEST_SUM, DeltaLayer, Neurons, Weights, rows
+from transpike.engines.native.delta import DeltaLayer, Neurons, Weights, rows
 from transpike.lowering.bounds import Span, spans
 from transpike.lowering.lowered import Lowered
 from transpike.neurons import SigmaDelta
@@ -72,14 +72,13 @@ class Levels:
 class _Summed:
     """Weights that read the levels of a wire, at the place of ``node``: of the weights, or of their sum with ``adds``.
 
-    ``zeros``: in front of the levels' rows and columns. ``passed``: the other nodes that such a layer stands for.
+    ``passed``: the other nodes that such a layer stands for.
     """
 
     node: Node
     weights: Weights
     reads: str
     axis: int
-    zeros: tuple[int, int] = (0, 0)
     adds: str = ""
     factors: Tensor | None = None
     passed: frozenset[str] = frozenset()
@@ -190,7 +189,7 @@ class _Network:
         if not self._sends_levels(source):
             return None
         made = Weights.of(op, lowest_bits(op, channels), self._largest(source), before)
-        return None if made is None else _Summed(node, made, source.name, axis, before)
+        return None if made is None else _Summed(node, made, source.name, axis)
 
     def with_sum(self, one: _Summed, taken: frozenset[str]) -> _Summed | None:
         """The same with the sum that alone reads its currents; None if there is none, or if it is ``taken``."""
@@ -205,32 +204,22 @@ class _Network:
         if not same or any(self.lowered.axes[name] != one.axis for name in (total.name, other.name)):
             return None
         found = replace(one, node=total, adds=other.name, passed=frozenset({node.name}))
-        return self._with_levels(found, node, other) or found
+        return self._with_levels(found, other) or found
 
-    def _with_levels(self, one: _Summed, node: Node, other: Node) -> _Summed | None:
+    def _with_levels(self, one: _Summed, other: Node) -> _Summed | None:
         """The same for a wire that only multiplies levels by one number for each channel, as a shortcut does."""
         source = self.table[other.inputs[0]] if is_plain(other.op, Scale) else None
         if source is None or self.readers[other.name] != [one.node.name] or other.name == self.lowered.output.name:
             return None
-        scale, op, channels = other.op, node.op, other.shape[one.axis - 1]
-        assert isinstance(scale, Scale) and isinstance(op, Synapse)
+        scale = other.op
+        assert isinstance(scale, Scale)
         per_channel = scale.weight.ndim == 0 or resolved(scale.axis, len(other.shape)) == one.axis
         if scale.weight.ndim > 1 or not per_channel or not self._sends_levels(source):
             return None
         if self.lowered.axes[source.name] != one.axis or source.shape != other.shape:
             return None
-        scale = replace(scale, weight=scale.weight.expand(channels))
-        units = torch.minimum(lowest_bits(op, channels), lowest_bits(scale, channels))
-        factors = scale.weight.double() / units
-        largest = self._largest(source)
-        if float(factors.abs().max()) * largest > LARGEST_SUM:
-            return None
-        made = Weights.of(op, units, self._largest(self.table[one.reads]), one.zeros, factors.abs() * largest)
-        if made is None:
-            return None
-        return replace(
-            one, weights=made, adds=source.name, factors=factors.to(torch.int32), passed=one.passed | {other.name}
-        )
+        factors = scale.weight.double().expand(other.shape[one.axis - 1]).contiguous()
+        return replace(one, adds=source.name, factors=factors, passed=one.passed | {other.name})
 
     def _sends_levels(self, node: Node) -> bool:
         alphabet = self.lowered.alphabets[node.name]

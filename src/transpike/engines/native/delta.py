@@ -46,15 +46,13 @@ class Weights:
     adds_up: bool
 
     @classmethod
-    def of(
-        cls, op: Synapse, units: Tensor, largest: float, before: tuple[int, int], others: Tensor | None = None
-    ) -> "Weights | None":
+    def of(cls, op: Synapse, units: Tensor, largest: float, before: tuple[int, int]) -> "Weights | None":
         """None for weights that do not fit. ``units``: powers of two, of which all weights of a channel are multiples;
-        ``largest``: of |levels|; ``others`` (features): of what is added to the sums, in units.
+        ``largest``: of |levels|.
         """
         weight = op.weight if op.weight.ndim > 2 else op.weight[..., None]
         whole = (weight / units.reshape(-1, *(1,) * (weight.ndim - 1))).double()
-        sums = whole.abs().flatten(1).sum(1) * largest + (0.0 if others is None else others)
+        sums = whole.abs().flatten(1).sum(1) * largest
         if largest > LARGEST_LEVEL or float(whole.abs().max()) > LARGEST_WEIGHT or float(sums.max()) > LARGEST_SUM:
             return None
         conv = op if is_plain(op, Conv) else None
@@ -160,7 +158,7 @@ class DeltaLayer:
     """Weights, neurons, or neurons behind weights. Currents are (time · batch, …, features), levels as in ``Sent``.
 
     ``shape``: spatial sizes and features of the output, these being on ``axis``. ``currents``: others read the sums
-    too. ``factors`` int32 (features): levels of the same shape are added times these numbers of units of the weights.
+    too. ``factors`` float64 (features): levels of the same shape are added times these numbers.
     """
 
     weights: Weights | None
@@ -181,15 +179,15 @@ class DeltaLayer:
         first: Tensor | None,
         state: tuple[Tensor, Tensor] | None,
         fan: Tensor | None,
-        passed: tuple[Tensor | None, Tensor | None] | None = None,
+        passed: Tensor | None = None,
         keeps: bool = True,
         reads: Tensor | None = None,
     ) -> tuple[Sent | None, Tensor | None, tuple[Tensor, Tensor] | None] | None:
         """(what is sent, currents, state), or None where a value is not finite.
 
         ``levels`` int16 are read by the weights (None: there are none), ``heard`` (time, batch) is 0 where all of them
-        are 0. ``added``: other currents, of all steps or of the first ones; ``passed``: (levels for ``factors``, where
-        they are heard). ``first`` (positions or 1, features) is added in the first step, to the neurons only. ``state``
+        are 0. ``added``: other currents, of all steps or of the first ones; ``passed``: levels for ``factors``.
+        ``first`` (positions or 1, features) is added in the first step, to the neurons only. ``state``
         (batch, …, features) in float64 is changed; None: that of a new run, which makes one if it ``keeps`` it. ``fan``
         and ``reads`` (positions or 1, features) int32: operations of a spike, and states that it reads.
         """
@@ -213,7 +211,6 @@ class DeltaLayer:
         call.fan, call.fan_position = fan.data_ptr(), _stride(fan)
         if reads is not None:
             call.reads, call.reads_position = reads.data_ptr(), _stride(reads)
-        beside, beside_heard = passed or (None, None)
         if self.neurons and state is not None:
             call.estimate, call.sent = state[0].data_ptr(), state[1].data_ptr()
         scratch = torch.empty(0, dtype=torch.uint8)
@@ -222,8 +219,7 @@ class DeltaLayer:
             call.steps = min(_native.DELTA_STEPS, steps - start)
             call.levels = None if levels is None else levels[..., start:, :].data_ptr()
             call.heard = None if heard is None else heard[start:].data_ptr()
-            call.passed = None if beside is None else beside[..., start:, :].data_ptr()
-            call.passed_heard = None if beside_heard is None else beside_heard[start:].data_ptr()
+            call.passed = None if passed is None else passed[..., start:, :].data_ptr()
             call.out = None if out is None else out[..., start:, :].data_ptr()
             call.currents = None if currents is None else currents[part].data_ptr()
             call.added_steps = 0 if added is None else len(added[part]) // batch

@@ -90,7 +90,7 @@ class Delta(ctypes.Structure):
 
     _fields_ = [
         *((name, c_void_p) for name in ("levels", "heard", "weights", "units", "wide", "narrow", "first")),
-        *((name, c_void_p) for name in ("passed", "passed_heard", "factors", "currents")),
+        *((name, c_void_p) for name in ("passed", "factors", "currents")),
         *(
             (name, c_void_p)
             for name in (
