@@ -265,15 +265,23 @@ INLINE void currents(const tp_delta *s, const group *g) {
     }
 }
 
-/* Currents and neurons of one output; source and whole are constants. */
+/* Neurons of one output; source and whole are constants. */
 INLINE void of_source(const tp_delta *s, const group *g, int64_t source, int64_t whole, vl *wrong) {
-    for (int64_t from = 0; from < g->n; from += TP_LANES) {
+    enum { TOGETHER = VECTORS_TOGETHER * TP_LANES };
+    for (int64_t from = 0; from < g->n;) {
         const int64_t left = g->n - from;
-        if (left >= TP_LANES && !s->all_digits && fast(s, g, from, source, whole))
+        if (VECTORS_TOGETHER > 1 && !s->all_digits && whole && left >= TOGETHER &&
+            fast_whole(s, g, from, source, VECTORS_TOGETHER)) {
+            from += TOGETHER;
             continue;
-        exactly(s, g, from, left < WIDE ? left : WIDE, source, wrong);
-        if (left > WIDE)
-            exactly(s, g, from + WIDE, left - WIDE < WIDE ? left - WIDE : WIDE, source, wrong);
+        }
+        const int64_t decides = !s->all_digits && left >= TP_LANES;
+        if (!decides || !(whole ? fast_whole(s, g, from, source, 1) : fast(s, g, from, source))) {
+            exactly(s, g, from, left < WIDE ? left : WIDE, source, wrong);
+            if (left > WIDE)
+                exactly(s, g, from + WIDE, left - WIDE < WIDE ? left - WIDE : WIDE, source, wrong);
+        }
+        from += TP_LANES;
     }
 }
 
