@@ -63,5 +63,6 @@ def _places(x: Tensor, axes: int) -> Tensor:
 
 def _heard(messages: Sequence[Tensor]) -> Tensor:
     """(places,): where any message is not 0."""
-    found = [(one.reshape(len(one), -1) != 0).any(1) for one in messages]
-    return torch.stack(found).any(0)
+    found = [one.reshape(len(one), -1) for one in messages]
+    found = [one.abs().amax(1) > 0 if one.numel() else one.any(1) for one in found]  # a maximum is faster than ``any``
+    return found[0] if len(found) == 1 else torch.stack(found).any(0)

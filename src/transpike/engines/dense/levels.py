@@ -13,6 +13,7 @@ from transpike.core.op import Op, Synapse
 from transpike.core.plain import is_plain
 from transpike.engines.dense.narrow import lowest_bits
 from transpike.engines.native.delta import DeltaLayer, Neurons, Weights, rows
+from transpike.engines.native.library import UNIT
 from transpike.lowering.bounds import Span, spans
 from transpike.lowering.lowered import Lowered
 from transpike.neurons import SigmaDelta
@@ -92,6 +93,7 @@ def _placed(lowered: Lowered, found: dict[str, Span]) -> Levels:
         if isinstance(node.op, Synapse) and (one := network.weights(node)) is not None:
             one = network.with_sum(one, frozenset(summed)) or one
             summed[one.node.name] = one
+    read = {name for one in summed.values() for name in (one.reads, one.adds)}
     placed: dict[str, Placed] = {}
     passed = {name for one in summed.values() for name in one.passed}
     reads = {node.name: node.inputs for node in lowered.nodes}
@@ -103,7 +105,7 @@ def _placed(lowered: Lowered, found: dict[str, Span]) -> Levels:
             place = _place(lowered, node, one, table[neuron] if neuron else None, others)
             passed |= {neuron} if neuron else set()
         elif node.name not in passed and _fits(lowered, node, lowered.axes[node.name]):
-            place = _place(lowered, node, None, node, False)
+            place = _place(lowered, node, None, node, False, None if node.name in read else _wide_axis(lowered, node))
         else:
             continue
         placed[node.name] = place
@@ -124,8 +126,18 @@ def _placed(lowered: Lowered, found: dict[str, Span]) -> Levels:
     return Levels(placed, frozenset(passed), reads, last, max(sizes))
 
 
-def _place(lowered: Lowered, node: Node, summed: _Summed | None, neuron: Node | None, others: bool) -> Placed:
-    axis = summed.axis if summed else lowered.axes[node.name]
+def _wide_axis(lowered: Lowered, node: Node) -> int:
+    """The axis whose neurons lie next to each other, where no weights expect a certain one: the last one if the feature
+    axis, for example of heads, is shorter than a vector.
+    """
+    axis, shape = lowered.axes[node.name], node.shape
+    return len(shape) if shape[axis - 1] < UNIT <= shape[-1] else axis
+
+
+def _place(
+    lowered: Lowered, node: Node, summed: _Summed | None, neuron: Node | None, others: bool, axis: int | None = None
+) -> Placed:
+    axis = summed.axis if summed else axis or lowered.axes[node.name]
     space = [*node.shape[: axis - 1], *node.shape[axis:], node.shape[axis - 1]]
     neurons = first = None
     if neuron is not None:
