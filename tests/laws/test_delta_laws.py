@@ -244,3 +244,13 @@ def test_a_run_in_parts_from_which_samples_leave_is_the_same(name, rule):
     order = run.keep(torch.tensor([True, False, True, True, False]))
     second = torch.cat([run.advance(1), run.advance(4)])
     assert torch.equal(torch.cat([first[:, order], second]), whole.logits[:, order])
+
+
+def test_positions_along_another_axis_are_counted():
+    generator = torch.Generator().manual_seed(0)
+    train = torch.randint(-1, 2, (6 * 2, 3, 5, 20), generator=generator) * (
+        torch.rand((12, 3, 5, 20), generator=generator) < 0.05
+    )
+    sent = Sent(Sent.of(train.float(), 6, 3), 3, torch.zeros(4, 6), torch.zeros(6, 2))
+    for axis in (1, 2):
+        assert torch.equal(sent.active(axis), (train != 0).any(axis).unflatten(0, (6, 2)).flatten(1).sum(1))

@@ -46,7 +46,8 @@ class RoundedOperator(OperatorCell):
 
     def init(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         zeros = tuple(torch.zeros_like(x) for x in inputs)
-        return (*zeros, torch.zeros_like(self.op.run(*zeros)))
+        shape = self.op.run(*(zero[:1] for zero in zeros)).shape[1:]
+        return (*zeros, zeros[0].new_zeros((len(inputs[0]), *shape)))
 
     def step(self, state: tuple[Tensor, ...], *inputs: Tensor, t: int) -> tuple[tuple[Tensor, ...], Tensor]:
         sums = tuple(before + x for before, x in zip(state[:-1], inputs, strict=True))

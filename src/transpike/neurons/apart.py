@@ -23,13 +23,14 @@ def steps_apart(
     axes = op.apart(*(tuple(one.shape[1:]) for one in sums))
     sums = tuple(one.clone(memory_format=torch.contiguous_format) for one in sums)
     value = value.clone(memory_format=torch.contiguous_format)
-    sent = value.new_zeros((len(trains[0]), *value.shape))
+    sent = value.new_empty((len(trains[0]), *value.shape))
     states, values = [_places(one, axes) for one in sums], _places(value, axes)
     for k, now in enumerate(zip(*trains, strict=True)):
         messages, changes = [_places(x, axes) for x in now], _places(sent[k], axes)
         heard = _heard(messages)
         count = len(heard) if everything and not k else int(heard.sum())
         if not count:
+            changes.zero_()
             continue
         if 2 * count > len(heard):  # a selection would copy most of it
             for state, message in zip(states, messages, strict=True):
@@ -40,6 +41,7 @@ def steps_apart(
         here = [state[chosen] + message[chosen] for state, message in zip(states, messages, strict=True)]
         some, changed = values[chosen], torch.empty_like(values[:count])
         update(here, some, changed)
+        changes.zero_()
         for whole, part in zip((*states, values, changes), (*here, some, changed), strict=True):
             whole[chosen] = part
     return sums, value, sent

@@ -151,8 +151,7 @@ class Estimates:
             made[placed.currents] = currents.movedim(-1, layer.axis)
         if sent is not None:
             if name in self.run.counter.active and layer.axis != self.lowered.axes[name]:
-                here = (sent.levels.movedim(-2, 0) != 0).movedim(-1, layer.axis + 1)
-                sent.totals[2] = here.any(1 + self.lowered.axes[name]).flatten(1).sum(1)
+                sent.totals[2] = sent.active(self.lowered.axes[name])
             if after is not None:
                 self.states[name] = tuple(part.movedim(-1, layer.axis) for part in after)
             self.silent.discard(name)

@@ -1,6 +1,7 @@
 """Layers of weights that read levels, and the sigma-delta neurons behind them, in the native library."""
 
 import ctypes
+import functools
 from dataclasses import dataclass, field
 from math import prod
 
@@ -146,6 +147,11 @@ class Sent:
         """The ``levels`` of a train, (time · batch, *shape)."""
         found = train.unflatten(0, (steps, -1)).movedim(axis + 1, -1).movedim(0, -2)
         return torch.empty(found.shape, dtype=torch.int16).copy_(found)
+
+    def active(self, axis: int) -> Tensor:
+        """(time,): the positions that sent, if the features were on ``axis``, in front of the one on which they are."""
+        found = functools.reduce(torch.bitwise_or, self.levels.unbind(axis)) != 0
+        return found.movedim(-2, 0).flatten(1).sum(1)
 
     def train(self) -> Tensor:
         """(time · batch, *shape) in float32."""
