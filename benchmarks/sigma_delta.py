@@ -8,10 +8,14 @@ benchmarks/imagenet.py leaves in its folder; its input here is noise.
 
 ``--events``: the time of each step against the spikes in it, and of a run of all steps at once, as multiples of the
 source network's time in the same run: networks of the zoo with seeded weights on noise and, with MODELS and DATA,
-EfficientNet-Lite0 on pictures.
+EfficientNet-Lite0 on pictures. *Shares* of the time of a run of all steps by the kind of layer. *Floor*: the time of the
+additions that were counted, as a multiple of the source network's time, if two of them took as long as one multiplication
+of the source network does (16-bit additions of pairs: twice as many numbers in a vector as in float32).
 """
 
 import argparse
+import collections
+import functools
 import json
 import statistics
 import time
@@ -25,7 +29,10 @@ from torch import nn
 
 import transpike as ts
 from transpike.activations import Clip, Function, Unchanged
+from transpike.core.cell import Cell
+from transpike.core.op import Synapse
 from transpike.engines.dense.engine import Dense
+from transpike.engines.dense.estimates import Estimates
 from transpike.engines.native import library
 from transpike.engines.native.sigma_delta import Scans
 from transpike.neurons import SigmaDelta
@@ -99,7 +106,8 @@ def network(file: Path, shape: list[int]) -> dict[str, Any]:
 
 def _networks(models: Path | None, data: Path | None) -> Iterator[tuple[str, ts.SNN, torch.Tensor]]:
     """(name, converted network, samples)"""
-    for name, shape in (("small-cnn", (3, 32, 32)), ("vit-tiny", (1, 28, 28)), ("mobilenet", (3, 32, 32))):
+    zoo = {"small-cnn": (3, 32, 32), "resnet20": (3, 32, 32), "mobilenet": (3, 32, 32), "vit-tiny": (1, 28, 28)}
+    for name, shape in zoo.items():
         torch.manual_seed(0)
         module, spec = ts.models.build(f"zoo:{name}", num_classes=10, input_shape=shape)
         x = torch.rand((64, *shape), generator=torch.Generator().manual_seed(1))
@@ -122,6 +130,45 @@ def settled(module: nn.Module, x: torch.Tensor) -> nn.Module:
     return module.eval()
 
 
+def kind(value: Any) -> str:
+    """The kind of a layer of the library, or of a node that torch runs."""
+    if hasattr(value, "layer"):
+        weights = value.layer.weights
+        if weights is None:
+            return "neurons without weights"
+        return "depthwise" if weights.depthwise else "pointwise and linear" if weights.is_spot else "convolutions"
+    op = value.op
+    if isinstance(op, SigmaDelta):
+        return "neurons of functions"
+    if isinstance(op, Cell):
+        return "products" if op.multiplies else "norms, softmax and other cells"
+    return "weights in torch" if isinstance(op, Synapse) else "sums and wiring"
+
+
+def shares(run: Callable[[], Any]) -> dict[str, float]:
+    """The part of a run's processor time in each kind of layer; the rest counts, reads and calls."""
+    spent: dict[str, float] = collections.Counter()
+    methods = {name: getattr(Estimates, name) for name in ("_layer", "_evaluate")}
+
+    def timed(method: Any, self: Any, what: Any, *given: Any) -> Any:
+        start = time.process_time()
+        found = method(self, what, *given)
+        spent[kind(what)] += time.process_time() - start
+        return found
+
+    try:
+        for name, method in methods.items():
+            setattr(Estimates, name, functools.partialmethod(functools.partial(timed, method)))
+        start = time.process_time()
+        run()
+        total = time.process_time() - start
+    finally:
+        for name, method in methods.items():
+            setattr(Estimates, name, method)
+    spent["rest"] = total - sum(spent.values())
+    return {name: round(part / total, 3) for name, part in sorted(spent.items(), key=lambda one: -one[1])}
+
+
 def against_events(name: str, snn: ts.SNN, samples: torch.Tensor, batch: int) -> dict[str, Any]:
     """Spikes and time of every step, and the time of a run of all steps."""
     snn, x = snn.accepting_any_input(), samples[:batch]
@@ -142,10 +189,17 @@ def against_events(name: str, snn: ts.SNN, samples: torch.Tensor, batch: int) ->
                 start = time.process_time()
                 run.advance(1)
                 taken.append(time.process_time() - start)
-    spikes = sum(layer.spikes for layer in trace.activity.layers if layer.role == "neuron")
+    layers = trace.activity.layers
+    spikes = sum(layer.spikes for layer in layers if layer.role == "neuron")
+    operations = sum(float(layer.synaptic_operations.sum()) for layer in layers) / batch
+    macs = sum(snn.source.macs(node) or 0 for node in snn.source)
     return {
         "network": name, "batch": batch, "T": snn.timesteps, "seconds of the ANN": round(min(ann), 5),
         "all steps at once / ANN": round(min(whole) / min(ann), 2), "exact": trace.exact,
+        "events per neuron": round(float(spikes.sum()) / neurons, 2),
+        "additions / multiplications of the ANN": round(operations / macs, 2),
+        "floor": round(operations / macs / 2, 2),
+        "shares": shares(lambda: ts.simulate(snn, x, engine="dense")),
         "events per neuron, by step": [round(float(one) / neurons, 4) for one in spikes],
         "time / ANN, by step": [round(min(taken) / min(ann), 2) for taken in steps],
     }  # fmt: skip

@@ -23,6 +23,7 @@
 #define TP_DELTA tp_delta_baseline
 #define TP_ENTRANCE tp_entrance_baseline
 #define TP_STAIRCASE tp_staircase_baseline
+#define TP_ROUND tp_round_baseline
 #endif
 
 #define VECTORS (TP_UNIT / TP_LANES) /* per unit */
@@ -864,6 +865,7 @@ void TP_SIGMA_DELTA(const tp_scan *, int64_t, int64_t, int64_t, int64_t *, int64
 void TP_DELTA(const tp_delta *, const tp_delta_plan *, int64_t, char *, int64_t *, int64_t *);       /* delta.c */
 void TP_ENTRANCE(const tp_entrance *, int64_t, double *);                                            /* entrance.c */
 void TP_STAIRCASE(const tp_staircase *, int64_t, int64_t);                                           /* staircase.c */
+int64_t TP_ROUND(const tp_rounding *, int64_t, int64_t);                                             /* rounding.c */
 
-const tp_kernels TP_NAME = {rows,        count,   unpack,         sum_positions, pool_max,
-                            compare_all, look_up, TP_SIGMA_DELTA, TP_DELTA,      TP_ENTRANCE,  TP_STAIRCASE};
+const tp_kernels TP_NAME = {rows,    count,          unpack,   sum_positions, pool_max,     compare_all,
+                            look_up, TP_SIGMA_DELTA, TP_DELTA, TP_ENTRANCE,   TP_STAIRCASE, TP_ROUND};

@@ -7,7 +7,7 @@
 /* Outputs that are computed together, and offsets of the scratch memory in bytes. */
 typedef struct {
     int64_t rows, columns, tiles, bytes;
-    int64_t entries, starts, sums, heard;
+    int64_t entries, numbers, starts, sums, heard;
 } tp_delta_plan;
 
 typedef struct {
@@ -23,11 +23,12 @@ typedef struct {
                          int32_t, float *);
     /* neurons at … at + count − 1, whose thresholds begin at own; adds to unclear, and sets broken */
     void (*sigma_delta)(const tp_scan *, int64_t at, int64_t own, int64_t count, int64_t *unclear, int64_t *broken);
-    /* tile ``number`` of a layer; adds to totals [steps][3], and sets broken */
+    /* tile ``number`` of a layer; adds to totals [steps][TP_DELTA_TOTALS], and sets broken */
     void (*delta)(const tp_delta *, const tp_delta_plan *, int64_t number, char *scratch, int64_t *totals,
                   int64_t *broken);
     void (*entrance)(const tp_entrance *, int64_t row, double *scratch); /* output row ``row`` of all samples */
     void (*staircase)(const tp_staircase *, int64_t first, int64_t last); /* rows */
+    int64_t (*round)(const tp_rounding *, int64_t at, int64_t count); /* returns the number of unclear ones */
 } tp_kernels;
 
 /* The lists of one source: of single pixels, stored for the rows of a window, and of whole windows.

@@ -35,7 +35,7 @@ __attribute__((constructor)) static void choose(void) {
 int64_t tp_abi(void) { return TP_ABI; }
 int64_t tp_struct_bytes(int64_t which) {
     const size_t sizes[] = {sizeof(tp_source), sizeof(tp_layer), sizeof(tp_scan), sizeof(tp_part), sizeof(tp_section),
-                            sizeof(tp_delta), sizeof(tp_entrance), sizeof(tp_staircase)};
+                            sizeof(tp_delta), sizeof(tp_entrance), sizeof(tp_staircase), sizeof(tp_rounding)};
     return (int64_t)sizes[which];
 }
 const char *tp_instructions(void) { return instructions; }
@@ -342,6 +342,17 @@ int64_t tp_run_entrance(const tp_entrance *e, void *scratch) {
     return 0;
 }
 
+void tp_round(tp_rounding *rounding) {
+    int64_t unclear = 0;
+#pragma omp parallel for schedule(static) num_threads((int)(rounding->threads < 1 ? 1 : rounding->threads)) \
+    reduction(+ : unclear)
+    for (int64_t at = 0; at < rounding->count; at += PART) {
+        const int64_t left = rounding->count - at;
+        unclear += kernels->round(rounding, at, left < PART ? left : PART);
+    }
+    rounding->unclear = unclear;
+}
+
 static int64_t possible_delta(const tp_delta *s) {
     enum { SIZE = 1 << 24, STRIDE = 1 << 12 };
     const int64_t sums = s->levels && !s->depthwise;
@@ -349,6 +360,10 @@ static int64_t possible_delta(const tp_delta *s) {
         !within(s->added_steps, 0, s->wide || s->narrow ? s->steps : 0) || !within(s->batch, 1, INT32_MAX) || !within(s->height, 1, SIZE) ||
         !within(s->width, 1, SIZE) || !within(s->channels, 1, SIZE) || !within(s->threads, 1, STRIDE) ||
         (double)s->batch * s->height * s->width * s->channels * s->all_steps > 1e15)
+        return 0;
+    if (s->out && !s->estimate && !s->fresh)
+        return 0;
+    if (s->passed && !s->factors)
         return 0;
     if (!s->levels)
         return s->kernel_y == 1 && s->kernel_x == 1;
@@ -378,13 +393,13 @@ static tp_delta_plan plan_delta(const tp_delta *s) {
         else
             p.rows = (p.rows + 1) / 2;
     }
-    const int64_t outputs = p.rows * p.columns;
     p.tiles = s->batch * ((s->height + p.rows - 1) / p.rows) * ((s->width + p.columns - 1) / p.columns);
     int64_t at = 0;
-    p.entries = at, at += align((entries + 1) * 8); /* one more is written, and not read */
+    p.entries = at, at += align((entries + TP_UNIT) * 4); /* a vector more is written, and not read */
+    p.numbers = at, at += align((entries + TP_UNIT) * 4);
     p.starts = at, at += align(lists ? (s->steps * inputs + 1) * 8 : 0);
-    p.sums = at, at += align(s->steps * outputs * TP_DELTA_BLOCK * 4);
-    p.heard = at, at += align(s->steps * outputs);
+    p.sums = at, at += align(s->steps * TP_DELTA_BLOCK * 4);
+    p.heard = at, at += align(s->steps);
     p.bytes = at + 64;
     return p;
 }
@@ -399,15 +414,15 @@ int64_t tp_run_delta(tp_delta *layer, void *scratch) {
     const tp_delta_plan plan = plan_delta(layer);
     int64_t broken = 0;
     if (layer->totals)
-        memset(layer->totals, 0, (size_t)layer->steps * 3 * sizeof *layer->totals);
+        memset(layer->totals, 0, (size_t)layer->steps * TP_DELTA_TOTALS * sizeof *layer->totals);
 #pragma omp parallel num_threads((int)layer->threads) reduction(| : broken)
     {
-        int64_t totals[3 * TP_DELTA_STEPS] = {0};
+        int64_t totals[TP_DELTA_TOTALS * TP_DELTA_STEPS] = {0};
 #pragma omp for schedule(dynamic, 1)
         for (int64_t number = 0; number < plan.tiles; ++number)
             kernels->delta(layer, &plan, number, (char *)scratch + thread() * plan.bytes, totals, &broken);
 #pragma omp critical(tp_delta)
-        for (int64_t i = 0; layer->totals && i < 3 * layer->steps; ++i)
+        for (int64_t i = 0; layer->totals && i < TP_DELTA_TOTALS * layer->steps; ++i)
             layer->totals[i] += totals[i];
     }
     layer->broken = broken;

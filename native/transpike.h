@@ -113,6 +113,7 @@ typedef struct {
  * of 0 between positions shares a row of values per channel. */
 #define TP_DELTA_STEPS 16 /* steps of one call at most */
 #define TP_DELTA_BLOCK 64 /* channels that are computed together at most */
+#define TP_DELTA_TOTALS 4 /* spikes, operations, positions that sent, states that were read */
 typedef struct {
     const int16_t *levels;   /* [batch][height_in][width_in][all_steps][channels_in], or NULL */
     const int64_t *heard;    /* [steps][batch]: 0 where all of these levels are 0; or NULL */
@@ -122,18 +123,22 @@ typedef struct {
     const double *wide;      /* [added_steps][batch][positions][channels]: currents that are added, or NULL */
     const float *narrow;     /* the same in float32 */
     const double *first;     /* [positions][channels]: added in the first step, or NULL */
+    const int16_t *passed;   /* [batch][positions][all_steps][channels]: levels that are added times ``factors``, or NULL */
+    const double *factors;   /* [channels] */
     double *currents;        /* out, without ``first``: [steps][batch][positions][channels], or NULL */
     const double *threshold, *initial; /* [positions][channels] */
     const float *inverse, *shift; /* the same: 1 / threshold, and initial / threshold + off_grid / fine, rounded */
-    double *estimate, *sent; /* [batch][positions][channels]: E and R, in and out */
+    double *estimate, *sent; /* [batch][positions][channels]: E and R, in and out, or both NULL: nothing is kept */
     int16_t *out;            /* [batch][positions][all_steps][channels], or NULL without neurons */
     const int32_t *fan;      /* [positions][channels]: operations of a spike; the sum over channels is below 2^31 */
-    int64_t *totals;         /* [steps][3], out: spikes, operations, positions that sent; with ``fan`` only */
+    const int32_t *reads;    /* the same of the states that a spike reads, or NULL */
+    int64_t *totals;         /* [steps][TP_DELTA_TOTALS], out; with ``fan`` only */
     int64_t *events;         /* [steps][batch], out: spikes; zeros before the call */
     int64_t steps, all_steps, added_steps, batch, height, width, channels, height_in, width_in, channels_in;
     int64_t kernel_y, kernel_x, stride_y, stride_x, padding_y, padding_x, dilation_y, dilation_x;
-    int64_t first_position, neuron_position, fan_position; /* strides in numbers */
-    int64_t depthwise, source, all_digits, fresh, threads; /* fresh: E and R are 0, whatever they hold */
+    int64_t first_position, neuron_position, fan_position, reads_position; /* strides in numbers */
+    /* whole: the sums of all steps add up to less than 2^31; fresh: E and R are 0, whatever they hold */
+    int64_t depthwise, whole, source, all_digits, fresh, threads;
     double ceiling, fine, off_grid, top;
     int64_t broken;          /* out: 1 if a value is NaN or infinite */
 } tp_delta;
@@ -162,9 +167,18 @@ typedef struct {
     double most;         /* below 2^24 */
 } tp_staircase;
 
+/* Values that are rounded to whole multiples of ``grid``, a power of two, ties to even. */
+typedef struct {
+    const double *value;     /* [count]: finite */
+    double *values, *changes; /* [count]: the rounded ones, in those before and out; and the differences, out */
+    int64_t count, threads;
+    double grid, room, near; /* near: a distance from an edge, relative to 1 and the value in steps of the grid */
+    int64_t unclear;         /* out: values that are as near to an edge, or beyond the room in size */
+} tp_rounding;
+
 TP_API int64_t tp_abi(void);
 TP_API int64_t tp_struct_bytes(int64_t which); /* tp_source, tp_layer, tp_scan, tp_part, tp_section, tp_delta,
-                                                  tp_entrance, tp_staircase */
+                                                  tp_entrance, tp_staircase, tp_rounding */
 TP_API const char *tp_instructions(void);      /* the instruction set chosen at run time */
 /* Whether the library holds kernels for "baseline", "NEON", "AVX2" or "AVX-512"; the baseline of ARM is NEON. */
 TP_API int64_t tp_compiled(const char *name);
@@ -215,6 +229,7 @@ TP_API void tp_run_staircase(const tp_staircase *staircase);
 TP_API int64_t tp_entrance_scratch(const tp_entrance *entrance);
 /* 0, or -1 where tp_entrance_scratch returns -1. */
 TP_API int64_t tp_run_entrance(const tp_entrance *entrance, void *scratch);
+TP_API void tp_round(tp_rounding *rounding);
 /* Scratch memory that tp_run_delta needs, in bytes, or -1 for a layer that it cannot run. */
 TP_API int64_t tp_delta_scratch(const tp_delta *layer);
 /* 0, or -1 where tp_delta_scratch returns -1. */

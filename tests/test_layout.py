@@ -96,7 +96,7 @@ NOUNS = (
 )  # fmt: skip
 SHARED = {
     "activations": {"source", "staircase"},
-    "neurons": {"delay", "maximum_in_time"},
+    "neurons": {"apart", "delay", "maximum_in_time"},
     "ops": {"arithmetic", "scale", "shape", "wiring"},
     "passes": {"shift"},
 }

@@ -16,7 +16,7 @@ from transpike.engines.dense.engine import Dense
 from transpike.engines.native import library as _native
 from transpike.engines.native.delta import DeltaLayer, Neurons, Sent, Weights, last
 from transpike.neurons import SigmaDelta
-from transpike.ops import Conv, Linear
+from transpike.ops import Add, Conv, Linear
 from transpike.recipes import BurstDigits, StreamingSigmaDelta
 
 LIBRARY, WHY = _native.load()
@@ -66,8 +66,11 @@ def synapse(
     batch=st.integers(1, 3),
     density=st.sampled_from([0.0, 0.02, 0.3, 1.0]),
     steps=st.sampled_from([1, 5, 19]),
+    beside=st.sampled_from(["nothing", "currents", "levels"]),
 )
-def test_every_number_is_torchs(seed, kind, channels, outputs, source, rule, granularity, batch, density, steps):
+def test_every_number_is_torchs(
+    seed, kind, channels, outputs, source, rule, granularity, batch, density, steps, beside
+):
     generator = torch.Generator().manual_seed(seed)
     op, shape = synapse(kind, channels, outputs, generator)
     signs = torch.randint(0, 2, (steps * batch, *shape), generator=generator) * 2 - 1
@@ -77,6 +80,14 @@ def test_every_number_is_torchs(seed, kind, channels, outputs, source, rule, gra
     train = levels.double() if op is None else op.linear(levels.double())
     axis = train.ndim - 1 if isinstance(op, Linear) else 1
     ones = (1,) * (train.ndim - 1 - axis)
+    beside, other, factors = "nothing" if op is None else beside, torch.zeros(train.shape), None
+    if beside == "currents":
+        other = torch.randint(-(2**20), 2**20, train.shape, generator=generator).double() * UNIT
+    if beside == "levels":
+        other = torch.randint(-128, 129, train.shape, generator=generator).float()
+        other *= torch.rand((), generator=generator) < 0.8
+        factors = torch.randint(-(2**30), 2**30, (train.shape[axis],), generator=generator).double() * 2.0**-30
+    train = train + (other if factors is None else other.double() * factors.reshape(-1, *ones))
     per = {"layer": (), "channel": (train.shape[axis], *ones), "neuron": train.shape[1:]}[granularity]
     threshold = 0.2 + 3 * torch.rand(per, generator=generator).double()
     threshold = 0.75 + 0 * threshold if seed % 5 == 0 else threshold  # values on the edges of a digit
@@ -84,10 +95,13 @@ def test_every_number_is_torchs(seed, kind, channels, outputs, source, rule, gra
     weights = None if op is None else Weights.of(op, torch.full((train.shape[axis],), UNIT), 128.0, (0, 0))
     assert op is None or weights is not None
     space = last(train[:1], axis).shape[1:]
-    layer = DeltaLayer(weights, Neurons.of(cell, tuple(train.shape[1:]), axis), tuple(space), axis, seed % 3 == 0)
+    layer = DeltaLayer(
+        weights, Neurons.of(cell, tuple(train.shape[1:]), axis), tuple(space), axis, seed % 3 == 0, factors
+    )
     state, expected_state = None, cell.init(train[:batch])
-    first = torch.randn((1, space[-1]), generator=generator).double()
+    first = torch.randint(-4000, 4000, (1, space[-1]), generator=generator).double() * UNIT  # sums are exact
     fan = torch.randint(0, 50, (space[:-1].numel(), space[-1]), generator=generator).to(torch.int32)
+    reads = torch.randint(0, 50, (1, space[-1]), generator=generator).to(torch.int32) if seed % 2 else None
     for k, part in enumerate((slice(0, batch * (steps // 2)), slice(batch * (steps // 2), None))):
         inputs, currents = levels[part], train[part].unflatten(0, (-1, batch)).clone()
         if not len(inputs):
@@ -95,11 +109,15 @@ def test_every_number_is_torchs(seed, kind, channels, outputs, source, rule, gra
         count = len(currents)
         heard = inputs.unflatten(0, (count, batch)).flatten(2).count_nonzero(2)
         sent = None if op is None else Sent.of(inputs, count, 1 if isinstance(op, Conv) else axis)
+        sent = None if density == 0.0 and seed % 2 else sent
         added = last(inputs if seed % 2 else inputs.double(), 1) if op is None else None
-        found = layer.run(count, batch, sent, heard, added, None if k else first, state, fan)
+        added = last(other[part] if seed % 2 else other[part].float(), axis) if beside == "currents" else added
+        passed = None if factors is None else Sent.of(other[part], count, axis)
+        now = None if k else first
+        found = layer.run(count, batch, sent, heard, added, now, state, fan, passed, reads=reads)
         assert found is not None
         out, sums, state = found
-        assert sums is None or torch.equal(sums.movedim(-1, axis), currents.flatten(0, 1) * (op is not None))
+        assert sums is None or torch.equal(sums.movedim(-1, axis), currents.flatten(0, 1))
         currents[0] += 0 if k else first.movedim(-1, 0).reshape(-1, *ones)
         expected_state, expected, _ = cell.scan(expected_state, currents, t=1)
         assert out is not None and torch.equal(out.train(), expected.flatten(0, 1))
@@ -110,6 +128,7 @@ def test_every_number_is_torchs(seed, kind, channels, outputs, source, rule, gra
         spikes = sum(((flat ^ 3 * flat) >> i) & 1 for i in range(12))
         assert torch.equal(out.events, spikes.sum((2, 3)))
         totals = [spikes.sum((1, 2, 3)), (spikes * fan).sum((1, 2, 3)), spikes.any(3).sum((1, 2))]
+        totals.append((spikes * reads).sum((1, 2, 3)) if reads is not None else torch.zeros_like(totals[0]))
         assert torch.equal(out.totals, torch.stack(totals).double())
 
 
@@ -131,6 +150,23 @@ class Bottleneck(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
+class Shortcuts(nn.Module):
+    """Residual blocks around levels and around currents, one with weights on both sides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 18, 3, 1, 1), nn.Linear(20, 5)
+        self.inner = nn.ModuleList(nn.Conv2d(18, 18, 3, 1, 1) for _ in range(4))
+        self.down, self.side = nn.Conv2d(18, 20, 3, 2, 1), nn.Conv2d(18, 20, 1, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.stem(x))
+        for first, second in zip(self.inner[::2], self.inner[1::2], strict=True):
+            x = torch.relu(second(torch.relu(first(x))) + x)
+        x = torch.relu(self.side(x) + self.down(x))
+        return self.head(x.mean((2, 3)))
+
+
 class Tokens(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -147,6 +183,7 @@ class Tokens(nn.Module):
 
 MODELS = {
     "bottleneck": lambda: Bottleneck(8, 18),
+    "shortcuts": Shortcuts,
     "odd": lambda: Bottleneck(7, 13),  # channels that do not come in pairs
     "plain": lambda: nn.Sequential(
         nn.Conv2d(3, 10, 3, 1, 1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(10, 14, 3, 2, padding=1, groups=2), nn.ReLU(),
@@ -186,6 +223,18 @@ def test_a_network_is_that_of_the_reference_engine(name, rule):
     assert sum(float(layer.spikes.sum()) for layer in expected.activity.layers) > 0
 
 
+def test_sums_run_with_the_weights_before_them():
+    """Residual blocks: the layer of the last weights adds the shortcut, of levels or of currents."""
+    for name, sums, of_levels in (("shortcuts", 3, 2), ("bottleneck", 2, 1)):
+        snn, x = converted(name, "one")
+        run = Dense().start(snn.program, snn.prepare(x), torch.arange(len(x)))
+        placed = run.plan.levels.placed.values()
+        assert sum(bool(place.adds) for place in placed) == sums
+        assert sum(place.layer.factors is not None for place in placed) == of_levels
+        adds = {node.name for node in snn.program.lowered.nodes if isinstance(node.op, Add)}
+        assert adds <= run.plan.levels.placed.keys()
+
+
 @every_network
 def test_a_run_in_parts_from_which_samples_leave_is_the_same(name, rule):
     snn, x = converted(name, rule)
@@ -195,3 +244,13 @@ def test_a_run_in_parts_from_which_samples_leave_is_the_same(name, rule):
     order = run.keep(torch.tensor([True, False, True, True, False]))
     second = torch.cat([run.advance(1), run.advance(4)])
     assert torch.equal(torch.cat([first[:, order], second]), whole.logits[:, order])
+
+
+def test_positions_along_another_axis_are_counted():
+    generator = torch.Generator().manual_seed(0)
+    train = torch.randint(-1, 2, (6 * 2, 3, 5, 20), generator=generator) * (
+        torch.rand((12, 3, 5, 20), generator=generator) < 0.05
+    )
+    sent = Sent(Sent.of(train.float(), 6, 3), 3, torch.zeros(4, 6), torch.zeros(6, 2))
+    for axis in (1, 2):
+        assert torch.equal(sent.active(axis), (train != 0).any(axis).unflatten(0, (6, 2)).flatten(1).sum(1))

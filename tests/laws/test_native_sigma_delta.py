@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import transpike as ts
 from instruction_sets import instructions  # noqa: F401 (a fixture of the whole module)
 from seeded import network
-from transpike.activations import Clip, LeakyReLU, ReLU, Unchanged
+from transpike.activations import Clip, Function, LeakyReLU, ReLU, Unchanged
 from transpike.core.op import Op
 from transpike.engines import counter
 from transpike.engines.native import library as _native
@@ -25,7 +25,8 @@ LIBRARY, WHY = _native.load()
 # Without a C compiler the library is not built, and there is nothing to test.
 pytestmark = pytest.mark.skipif(LIBRARY is None, reason=f"the native library is {WHY}")
 
-SOURCES: tuple[Op, ...] = (ReLU(), Clip(2.0), Unchanged(), LeakyReLU(torch.tensor(0.1)))
+SILU = Function("aten.silu.default", (("input", 0),))
+SOURCES: tuple[Op, ...] = (ReLU(), Clip(2.0), Unchanged(), LeakyReLU(torch.tensor(0.1)), SILU)
 SHAPES = ((5, 3, 7), (17, 2, 2), (1, 1, 1), (600,), (3, 11), (1100, 1, 2))
 
 
@@ -51,8 +52,9 @@ def same(ours: Any, others: Any) -> bool:
     last=st.booleans(),
     wide=st.booleans(),
     batch=st.integers(1, 3),
+    density=st.sampled_from([0.02, 0.3, 1.0]),
 )
-def test_every_number_is_torchs(seed, shape, source, rule, thresholds, granularity, last, wide, batch):
+def test_every_number_is_torchs(seed, shape, source, rule, thresholds, granularity, last, wide, batch, density):
     generator = torch.Generator().manual_seed(seed)
     ones = (1,) * (len(shape) - 1)
     per = {"layer": (), "channel": (shape[0], *ones) if len(shape) != 2 else (1, shape[1]), "neuron": shape}[
@@ -62,6 +64,7 @@ def test_every_number_is_torchs(seed, shape, source, rule, thresholds, granulari
     cell = SigmaDelta(source, threshold, 0.5 * threshold, thresholds, rule)
     train = torch.randn((6 * batch, *shape), generator=generator)
     train[1] = train[1].round()  # some ties
+    train[batch:] *= torch.rand(train[batch:].shape, generator=generator) < density
     train = train.double() if wide else train
     train = train.contiguous(memory_format=torch.channels_last) if last and len(shape) == 3 else train
     train = train.unflatten(0, (6, batch))
@@ -70,6 +73,21 @@ def test_every_number_is_torchs(seed, shape, source, rule, thresholds, granulari
         ours, others = scans("x", cell, state, [steps]), cell.scan(state, steps, t=1)
         assert ours is not None and same(ours, others)
         state = others[0]
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_function_is_evaluated_where_something_came(layout, monkeypatch):
+    """Three of 60 neurons hear something in the second step, two of three in the third, and none in the fourth."""
+    counts: list[int] = []
+    monkeypatch.setattr(Function, "run", lambda op, x: (counts.append(x.numel()), F.silu(x))[1])
+    cell = SigmaDelta(SILU, torch.tensor(0.01), torch.tensor(0.0))
+    train = torch.randn(4, 1, 60, generator=torch.Generator().manual_seed(0)).double()
+    for k, heard in enumerate((3, 40, 0), 1):
+        train[k, 0, torch.randperm(60, generator=torch.Generator().manual_seed(k))[: 60 - heard]] = 0.0
+    train = train.reshape(4, 1, 3, 4, 5).flatten(0, 1).contiguous(memory_format=layout).unflatten(0, (4, 1))
+    found = Scans()("x", cell, cell.init(train[0]), [train])
+    assert counts == [60, 3, 60]
+    assert found is not None and same(found, cell.scan(cell.init(train[0]), train, t=1))
 
 
 def test_values_next_to_an_edge_are_counted():

@@ -1,6 +1,6 @@
 """Layers with memory: neurons, pooling in time, temporal-difference operators."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -55,6 +55,22 @@ class NeuronSpec:
 
 
 @dataclass(frozen=True, eq=False)
+class Rounding:
+    """How a cell of differences sends a function of the sums of its inputs, for a compiled kernel.
+
+    ``value`` gives the function for sums at the places that ``op.apart`` allows. Its values are rounded to multiples of
+    ``grid``, a power of two. Those beyond ``room`` in size, or as ``near`` to an edge as this times 1 + |value / grid|,
+    are uncertain.
+    """
+
+    op: Op
+    value: Callable[..., Tensor]
+    grid: float
+    room: float
+    near: float
+
+
+@dataclass(frozen=True, eq=False)
 class Cell(TensorFields):
     """A layer with memory. Its state is passed, never stored; inputs and outputs are (batch, *shape).
 
@@ -62,7 +78,16 @@ class Cell(TensorFields):
     """
 
     behaviour: ClassVar[tuple[str, ...]] = ("step", "init", "integrate")
-    claims: ClassVar[tuple[str, ...]] = ("unit", "window", "counts", "fire_window", "cycle", "scan", "settles")
+    claims: ClassVar[tuple[str, ...]] = (
+        "unit",
+        "window",
+        "counts",
+        "fire_window",
+        "cycle",
+        "scan",
+        "settles",
+        "rounding",
+    )
     free: ClassVar[tuple[str, ...]] = (
         "describe", "check_steps", "updates", "bound", "early", "output_alphabet", "output_scale", "potential",
         "tensors", "with_tensors", "to", "stands_for", "withdraw", "macs", "evaluations", "peak", "example",
@@ -126,7 +151,8 @@ class Cell(TensorFields):
         """The steps from ``t`` on: (new state, output (time, batch, …), the sum of ``undecided``).
 
         The dense engine calls it for differences of unit gain. ``trains`` are (time, batch, …) in float64, or float32
-        where that holds them exactly; so is the output. ``step`` gets float64.
+        where that holds them exactly; so is the output. ``step`` gets float64. ``t`` is 1 also where elements begin,
+        so that more has to be computed than what hears something.
         """
         outputs, unclear = [], 0
         for k, now in enumerate(zip(*trains, strict=True)):
@@ -253,6 +279,11 @@ class Cell(TensorFields):
     @property
     def unit(self) -> NeuronSpec | None:
         """The parameters for compiled kernels, or None if only ``step`` defines the cell."""
+        return None
+
+    @property
+    def rounding(self) -> Rounding | None:
+        """How it rounds a function of the sums of its inputs, of which it sends the changes; None for other cells."""
         return None
 
     def describe(self) -> str:

@@ -34,7 +34,7 @@ class Op(TensorFields):
     claims: ClassVar[tuple[str, ...]] = (
         "linear", "propagate_levels", "absorb", "scale_outputs", "paths", "magnitude", "rounded", "per_output",
         "per_input", "total", "macs", "without_quantisation", "is_whole", "is_sum", "rectifies",
-        "is_function", "is_look_up",
+        "is_function", "is_look_up", "apart",
     )  # fmt: skip
     free: ClassVar[tuple[str, ...]] = (
         "describe", "capture", "train_run", "is_linear", "tensors", "with_tensors", "to", "withdraw", "evaluations",
@@ -54,8 +54,8 @@ class Op(TensorFields):
         """An altered op is defined by ``run`` alone: the other methods of a linear layer raise UnsupportedModel."""
         if name == "macs":
             cls.macs = _unpriced  # type: ignore[method-assign]
-        elif name == "without_quantisation":
-            cls.without_quantisation = Op.without_quantisation  # type: ignore[method-assign]
+        elif name in ("without_quantisation", "apart"):
+            setattr(cls, name, getattr(Op, name))
         elif name in ("is_whole", "is_sum", "rectifies", "is_function", "is_look_up"):
             setattr(cls, name, False)
         elif cls.role in ("synapse", "wiring"):
@@ -124,6 +124,14 @@ class Op(TensorFields):
         A row of a normalisation is one part; by default everything is.
         """
         return torch.stack([one.flatten(1).any(1) for one in changed]).any(0)[:, None]
+
+    def apart(self, *shapes: Shape) -> int:
+        """The number of leading axes, batch included, along which nothing is combined: 1 by default.
+
+        These axes of all inputs and of the output have equal sizes, and the places on them may be computed in any
+        selection: (n, 1 …, *rest), with as many axes as before. ``shapes`` are those of the inputs without the batch.
+        """
+        return 1
 
     @property
     def is_whole(self) -> bool:

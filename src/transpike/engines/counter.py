@@ -151,21 +151,27 @@ class Counter:
     @property
     def simple(self) -> frozenset[str]:
         """The cells of which ``add_totals`` is enough: their spikes are neither recorded nor weighed otherwise."""
-        others = (self.record, self.state_fans, self.boundary, self.watched, self.sample_fans)
+        return self.summed - self.state_fans.keys()
+
+    @property
+    def summed(self) -> frozenset[str]:
+        """``simple`` cells, and those whose spikes read states, which ``add_totals`` then gets too."""
+        others = (self.record, self.boundary, self.watched, self.sample_fans)
         return frozenset(self.fans) - frozenset(name for group in others for name in group)
 
     def add_totals(
-        self, name: str, totals: Tensor, crossed: Tensor | None = None, active: Tensor | None = None
-    ) -> None:
+        self, name: str, totals: Tensor, crossed: Tensor | None = None, active: Tensor | None = None,
+        reads: Tensor | None = None,
+    ) -> None:  # fmt: skip
         """``totals`` (2, time): spikes per step, summed over the batch, and their operations, all at weights.
 
-        ``crossed`` (time,): those that leave the spiking part; ``active`` (time,): the positions that sent. They are
-        not needed where there are no spikes.
+        ``crossed`` (time,): those that leave the spiking part; ``active`` (time,): the positions that sent; ``reads``
+        (time,): the states that were read, which are operations too. They are not needed where there are no spikes.
         """
         self.sent[name].add(totals[0])
-        self.operations[name].add(totals[1])
+        self.operations[name].add(totals[1] if reads is None else totals[1] + reads)
         if name in self.reads:
-            self.reads[name].add(torch.zeros_like(totals[1]))
+            self.reads[name].add(torch.zeros_like(totals[1]) if reads is None else reads)
         if self.presence is not None:
             self.repeated[name].add(torch.zeros_like(totals[1]))
         if name in self.active:

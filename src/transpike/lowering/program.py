@@ -137,7 +137,10 @@ class Program:
 
     def macs(self, times: int) -> dict[str, int]:
         """The remaining multiplications per sample of a run whose analogue layers are executed ``times`` times."""
-        return analogue_macs(self.lowered, times, self.encoder.is_constant) | self.macs_once
+        key = "macs", times  # finding those of operators of torch takes longer than a run of a small network
+        if key not in self.prepared:
+            self.prepared[key] = analogue_macs(self.lowered, times, self.encoder.is_constant) | self.macs_once
+        return dict(self.prepared[key])
 
     @cached_property
     def boundary_fans(self) -> dict[str, Tensor]:

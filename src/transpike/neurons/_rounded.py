@@ -8,9 +8,10 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from transpike.core.cell import Gain, Mode
+from transpike.core.cell import Gain, Mode, Rounding
 from transpike.core.op import Op, Shape, Shapes
 from transpike.neurons._operator import OperatorCell
+from transpike.neurons.apart import steps_apart, updates
 
 FINE_BITS = 20
 """Bits of a rounded value below the largest one on the calibration data,"""
@@ -29,6 +30,7 @@ class RoundedOperator(OperatorCell):
 
     modes: ClassVar[tuple[Mode, ...]] = ("differences",)
     settles: ClassVar[bool] = True
+    near: ClassVar[float] = NEAR
     grid: float = 1.0
     room: float = 1.0
 
@@ -44,7 +46,8 @@ class RoundedOperator(OperatorCell):
 
     def init(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         zeros = tuple(torch.zeros_like(x) for x in inputs)
-        return (*zeros, torch.zeros_like(self.op.run(*zeros)))
+        shape = self.op.run(*(zero[:1] for zero in zeros)).shape[1:]
+        return (*zeros, zeros[0].new_zeros((len(inputs[0]), *shape)))
 
     def step(self, state: tuple[Tensor, ...], *inputs: Tensor, t: int) -> tuple[tuple[Tensor, ...], Tensor]:
         sums = tuple(before + x for before, x in zip(state[:-1], inputs, strict=True))
@@ -57,11 +60,32 @@ class RoundedOperator(OperatorCell):
     def unsent(self, state: tuple[Tensor, ...], fresh: Tensor) -> tuple[tuple[Tensor, ...], Tensor | None]:
         return (*state[:-1], state[-1].masked_fill(fresh, 0.0)), None
 
+    def scan(self, state: tuple[Tensor, ...], *trains: Tensor, t: int) -> tuple[tuple[Tensor, ...], Tensor, int]:
+        """Only what reads a changed input is evaluated, once for its value and for ``undecided``."""
+        unclear = 0
+
+        def value_of(*sums: Tensor) -> Tensor:
+            nonlocal unclear
+            parts = self.value(*sums) / self.grid
+            unclear += int(self._uncertain(parts).sum())
+            return parts.round_().mul_(self.grid)
+
+        sums, value, sent = steps_apart(self.op, state[:-1], state[-1], trains, updates(value_of), everything=t == 1)
+        return (*sums, value), sent, unclear
+
+    @property
+    def rounding(self) -> Rounding:
+        return Rounding(self.op, self.value, self.grid, self.room, self.near)
+
     def undecided(self, state: tuple[Tensor, ...], present: Tensor | None = None) -> int:
-        parts = self.op.run(*state[:-1]).abs() / self.grid
-        near = (parts - parts.floor() - 0.5).abs() < NEAR * (1 + parts)
-        found = near | (parts > self.room / self.grid)
+        found = self._uncertain(self.op.run(*state[:-1]) / self.grid)
         return int((found if present is None else found & present).sum())
+
+    def _uncertain(self, parts: Tensor) -> Tensor:
+        """The values, in steps of the grid, that are close to an edge or beyond the room."""
+        parts = parts.abs()
+        near = (parts - parts.floor() - 0.5).abs() < self.near * (1 + parts)
+        return near | (parts > self.room / self.grid)
 
     def bound(self, *inputs: Tensor) -> Tensor:
         return torch.tensor(2 * self.room, dtype=torch.float64)
@@ -94,9 +118,7 @@ class RoundedProduct(RoundedOperator):
 class RoundedMask(RoundedOperator):
     """What a mask lets through of real numbers. They are exact sums, which every engine rounds alike."""
 
-    def undecided(self, state: tuple[Tensor, ...], present: Tensor | None = None) -> int:
-        beyond = state[-1].abs() > self.room
-        return int((beyond if present is None else beyond & present).sum())
+    near: ClassVar[float] = 0.0
 
 
 def state_reads(

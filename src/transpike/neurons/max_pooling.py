@@ -9,6 +9,7 @@ from torch import Tensor
 
 from transpike.core.alphabet import Alphabet
 from transpike.core.cell import Gain, Mode
+from transpike.neurons.apart import steps_apart, updates
 from transpike.neurons.maximum_in_time import MaximumInTime
 
 
@@ -145,11 +146,11 @@ class MaximumOfEstimates(MaximumInTime):
         return (estimate, maximum), maximum - state[1]
 
     def scan(self, state: tuple[Tensor, Tensor], *trains: Tensor, t: int) -> tuple[tuple[Tensor, Tensor], Tensor, int]:
-        estimates = trains[0].to(state[0].dtype, copy=True)
-        estimates[0] += state[0]
-        maxima = self.pool.run(estimates.cumsum_(0).flatten(0, 1)).unflatten(0, estimates.shape[:2])
-        sent = torch.cat([maxima[:1] - state[1], maxima[1:] - maxima[:-1]])
-        return (estimates[-1].clone(), maxima[-1].clone()), sent, 0
+        """Of the channels that hear something."""
+        (estimate,), maximum, sent = steps_apart(
+            self.pool, state[:1], state[1], trains, updates(self.pool.run), everything=False
+        )
+        return (estimate, maximum), sent, 0
 
     def describe(self) -> str:
         return f"{self.pool.describe()} of estimates"

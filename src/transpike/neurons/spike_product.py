@@ -10,7 +10,10 @@ from transpike.core.cell import Cell, Gain, Mode
 from transpike.errors import SettingError
 from transpike.neurons._product import ProductCell
 from transpike.neurons._rounded import RoundedProduct
+from transpike.neurons.apart import steps_apart, updates
 
+MANTISSA = 2.0**24
+"""Whole numbers up to which float32 adds exactly."""
 STATE_STEPS = 63
 """Steps for which the grid has room: a sum of received levels is at most so many times the largest of one step."""
 
@@ -46,6 +49,22 @@ class SpikeProduct(ProductCell):
         sums = state[0] + first, state[1] + second
         change = change + self.op.run(sums[0], second, *hidden)
         return (*sums, *hidden), steps * change
+
+    def scan(self, state: tuple[Tensor, ...], *trains: Tensor, t: int) -> tuple[tuple[Tensor, ...], Tensor, int]:
+        """With unit gain: the product of the sums, of those samples and matrices that hear something."""
+        if self.gain == "reciprocal":
+            return super().scan(state, *trains, t=t)
+        before = self._product(*state)
+        sums, _, sent = steps_apart(self.op, state, before, trains, updates(self._product), everything=False)
+        return sums, sent, 0
+
+    def _product(self, first: Tensor, second: Tensor, *masks: Tensor) -> Tensor:
+        """The product of whole numbers in float32 where this is exact; of others in their own type."""
+        terms = first.shape[-1] if self.op.matrices else 1
+        small = first.numel() and second.numel() and terms * first.abs().amax() * second.abs().amax() < MANTISSA
+        if small and all(torch.equal(one, one.round()) for one in (first, second)):
+            return self.op.run(first.float(), second.float(), *masks).to(first.dtype)
+        return self.op.run(first, second, *masks)
 
     def settled(self, *estimates: Tensor) -> Tensor:
         return self.op.run(*estimates)

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from transpike.core.op import Shapes
 from transpike.ops.arithmetic import EVALUATED, FREE, ONE_EACH
 
 MIXING = frozenset(("amax", "amin", "cumsum", "cumprod", "glu", "logsumexp", "max", "mean", "min", "sort", "sum"))
@@ -36,3 +37,15 @@ def _whole(changed: tuple[Tensor, ...]) -> Tensor:
     for one in changed[1:]:
         found = found | one.flatten(1).any(1, keepdim=True)
     return found
+
+
+def apart(operator: str, arguments: tuple, shapes: Shapes) -> int:
+    """``Op.apart`` of an operator: rows of a norm or a softmax over the last axes; 1 where nothing is known."""
+    name = operator.split(".")[1]
+    if len(shapes) > 1:
+        return 1
+    rank = len(shapes[0])
+    if name in ("layer_norm", "rms_norm"):
+        return rank + 1 - len(arguments[1])
+    softmax = name in ("softmax", "_softmax", "log_softmax", "_log_softmax")
+    return rank if softmax and arguments[1] % (rank + 1) == rank else 1

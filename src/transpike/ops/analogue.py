@@ -9,7 +9,7 @@ from torch import Tensor
 from transpike.core.call import Refused, Wire
 from transpike.core.op import Captured, Op, Shape, Shapes
 from transpike.errors import FileError
-from transpike.ops._parts import parts
+from transpike.ops._parts import apart, parts
 from transpike.ops.arithmetic import Arithmetic, arithmetic
 
 PREDICATES = ("condition", "mask")
@@ -100,6 +100,9 @@ class AnalogueOp(Op):
 
     def parts(self, *changed: Tensor) -> Tensor:
         return parts(self.operator, self.arguments, changed)
+
+    def apart(self, *shapes: Shape) -> int:
+        return apart(self.operator, self.arguments, shapes)
 
     def describe(self) -> str:
         return f"{self.operator.split('.')[1]} (analogue)"

@@ -57,6 +57,9 @@ class MaxPool(Op):
     def macs(self, inputs: Shapes, output: Shape) -> int:
         return 0  # it compares
 
+    def apart(self, *shapes: Shape) -> int:
+        return 2
+
     def describe(self) -> str:
         return f"max_pool {'×'.join(map(str, self.kernel))} /{self.stride[0]}"
 

@@ -40,5 +40,8 @@ class Normalise(Op):
         """One part for each vector."""
         return changed[0].any(self.axis).reshape(len(changed[0]), -1)
 
+    def apart(self, *shapes: Shape) -> int:
+        return self.axis if self.axis == len(shapes[0]) else 1
+
     def describe(self) -> str:
         return f"normalise axis {self.axis}"

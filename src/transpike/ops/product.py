@@ -81,6 +81,11 @@ class Product(Op):
             count = int((self.mask == 0).expand(1, *pairs).sum())
         return count * each
 
+    def apart(self, *shapes: Shape) -> int:
+        """Matrices are apart, for example those of heads."""
+        first, second = shapes[:2]
+        return len(first) - 1 if self.matrices and not self.hides and first[:-2] == second[:-2] else 1
+
     def describe(self) -> str:
         text = "matrix product" if self.matrices else "product"
         return f"{text} behind a mask" if self.hides else text

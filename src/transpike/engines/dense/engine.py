@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from transpike.engines.dense.estimates import STEPS_AT_ONCE
 from transpike.engines.dense.plan import LARGEST_TENSOR, LIVE_WIRES, Plan, bytes_per_sample
 from transpike.engines.dense.run import FoldedRun
 from transpike.engines.run import Run
@@ -30,7 +31,12 @@ class Dense:
         return FoldedRun(program, program.prepared[key], x, sample_ids, record, count, self.memory)
 
     def batch_limit(self, program: Program) -> int:
-        """The number of samples that fit into the memory limit together, and with unit gain one wire into the cache."""
+        """The number of samples that fit into the memory limit together.
+
+        With unit gain, of which all steps of a wire of levels, 16 bits each, fit into the cache.
+        """
         state, largest = bytes_per_sample(program)
         most = self.memory // (state + LIVE_WIRES * largest)
-        return max(1, min(most, LARGEST_TENSOR // largest) if program.schedule.gain == "unit" else most)
+        if program.schedule.gain == "unit":
+            most = min(most, LARGEST_TENSOR // (STEPS_AT_ONCE * largest // 4))
+        return max(1, most)

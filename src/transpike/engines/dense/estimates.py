@@ -1,7 +1,7 @@
 """Differences with unit gain in the dense engine: layer by layer, several steps at once."""
 
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,16 +11,24 @@ from transpike.core.cell import Cell
 from transpike.core.finite import NotFinite, at
 from transpike.core.graph import Input, Node
 from transpike.core.op import Op
+from transpike.core.plain import is_plain
 from transpike.engines.dense.levels import Levels, Placed
 from transpike.engines.dense.narrow import Narrow
-from transpike.engines.dense.plan import FOLDED_IMAGES, LARGEST_TENSOR, LIVE_WIRES, Plan
+from transpike.engines.dense.plan import LARGEST_TENSOR, LIVE_WIRES, Plan
 from transpike.engines.native import library, sigma_delta
 from transpike.engines.native.delta import Sent, last, rows
 from transpike.engines.pieces import linear
 from transpike.engines.run import Run, map_state
 from transpike.lowering.entrances import LookUp
+from transpike.neurons import SigmaDelta
 
 Wire = Tensor | None
+STEPS_AT_ONCE = 8
+"""Steps for which a batch is chosen: most networks have settled then, and a layer that runs them together reads its
+weights, states and functions once.
+"""
+FOLDED_IMAGES = 2**10
+"""Time steps × samples in one call: of layers that are small enough for more, calls from Python are cheap then."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,9 +65,10 @@ class Estimates:
         self.silent: set[str] = set()  # cells that send nothing until they hear something
         self.plain = Levels.none(self.lowered)
         self.levels = plan.levels if run.exact and library.load()[0] is not None else self.plain
-        self.counted = run.counter.simple
+        self.counted = run.counter.summed
         self.answer: Wire = None
         self.native = sigma_delta.Scans()
+        self.ends = False  # whether no steps follow this chunk
 
     def advance(self, steps: int) -> None:
         """Simulate ``steps`` more steps, as many at once as fit into the memory."""
@@ -68,6 +77,7 @@ class Estimates:
         limits = FOLDED_IMAGES // batch, LARGEST_TENSOR // (batch * wire), spare // (LIVE_WIRES * batch * wire)
         most = max(1, min(limits))
         for start in range(0, steps, most):
+            self.ends = self.run.over and start + most >= steps
             self._chunk(min(most, steps - start))
 
     def _chunk(self, steps: int) -> None:
@@ -107,45 +117,56 @@ class Estimates:
     def _layer(self, placed: Placed, values: dict[str, Carried], steps: int) -> dict[str, Carried]:
         """A layer of the library: its output wires."""
         layer, name, t = placed.layer, placed.neuron, self.run.t
-        value = values[placed.reads]
-        if value is None and (not name or (t and name in self.silent)):
-            return {one: None for one in (placed.synapse, name) if one}
-        levels = heard = added = None
-        if layer.weights is None:
-            now = value.value if isinstance(value, Once) else _train(value)
-            added = None if now is None else last(now, placed.axis)
-        elif isinstance(value, Sent):
-            levels, heard = value.levels, value.events
-        elif (train := _train(value)) is not None:
-            levels = Sent.of(train, steps, placed.axis)
+        value, other = values[placed.reads], values[placed.adds] if placed.adds else None
+        made: dict[str, Carried] = {}
+        if value is None and other is None and (not name or (t and name in self.silent)):
+            return {one: None for one in (placed.currents, name) if one}
+        reals = value if layer.weights is None else other if layer.factors is None else None
+        now = reals.value if isinstance(reals, Once) else _train(reals)
+        added = None if now is None else last(now, placed.axis)
+        levels, heard = (None, None) if layer.weights is None else _levels(value, steps, placed.axis)
+        passed = None if layer.factors is None else _levels(other, steps, placed.axis)[0]
         state = self.states.get(name)
         if state is not None:
-            copied = layer.weights is None  # what it hears may be too large, and the state is then needed once more
+            copied = reals is not None  # what it hears may be too large, and the state is then needed once more
             state = tuple(last(part.clone() if copied else part, layer.axis) for part in state)
-        fan = self._fan(placed) if name in self.counted else None
-        found = layer.run(steps, len(self.run.x), levels, heard, added, None if t else placed.first, state, fan)
+        fan, first, batch = (
+            self._fan(placed) if name in self.counted else None,
+            None if t else placed.first,
+            len(self.run.x),
+        )
+        reads = self._fan(placed, "reads") if name in self.counted and name in self.run.counter.state_fans else None
+        found = layer.run(steps, batch, levels, heard, added, first, state, fan, passed, not self.ends, reads)
         if found is None:
             node = self.run.program.table[name]
             assert isinstance(node.op, Cell)
-            return {name: self._cell(node, node.op, [_train(value)], steps)}
+            without = replace(layer, neurons=None, currents=True)
+            sums = without.run(steps, batch, levels, heard, added, None, None, None, passed)
+            assert sums is not None and sums[1] is not None
+            wire = sums[1].movedim(-1, layer.axis)
+            made = {name: self._cell(node, node.op, [wire], steps)}
+            return made | {placed.currents: wire} if placed.currents else made
         sent, currents, after = found
-        made: dict[str, Carried] = {}
-        if placed.synapse and currents is not None:
-            made[placed.synapse] = currents.movedim(-1, layer.axis)
-        if sent is not None and after is not None:
-            self.states[name] = tuple(part.movedim(-1, layer.axis) for part in after)
+        if placed.currents and currents is not None:
+            made[placed.currents] = currents.movedim(-1, layer.axis)
+        if sent is not None:
+            if name in self.run.counter.active and layer.axis != self.lowered.axes[name]:
+                sent.totals[2] = sent.active(self.lowered.axes[name])
+            if after is not None:
+                self.states[name] = tuple(part.movedim(-1, layer.axis) for part in after)
             self.silent.discard(name)
             if not bool(sent.events[-1].any()):
                 self.silent.add(name)
             made[name] = sent if bool(sent.events.any()) else None
         return made
 
-    def _fan(self, placed: Placed) -> Tensor:
-        """The operations of a spike of each neuron, (positions or 1, features)."""
-        key, prepared = ("fan", placed.neuron), self.run.program.prepared
+    def _fan(self, placed: Placed, kind: str = "fan") -> Tensor:
+        """The operations of a spike of each neuron, or the states that it "reads", (positions or 1, features)."""
+        key, prepared = (kind, placed.neuron), self.run.program.prepared
         if key not in prepared:
-            shape = self.run.program.table[placed.neuron].shape
-            fan = self.run.counter.fans[placed.neuron].reshape(*shape[1:], shape[0]).movedim(-1, 0)
+            counter, shape = self.run.counter, self.run.program.table[placed.neuron].shape
+            found = (counter.state_fans if kind == "reads" else counter.fans)[placed.neuron]
+            fan = found.reshape(*shape[1:], shape[0]).movedim(-1, 0)
             prepared[key] = rows(fan, shape, placed.layer.axis).to(torch.int32)
         return prepared[key]
 
@@ -167,14 +188,16 @@ class Estimates:
         if t and not grows and name in self.silent and all(value is None for value in inputs):
             self.run.counter.hear(name, [self._train(wire, None, steps) for wire in node.inputs], t + 1)
             return None
-        trains = []
-        for wire, bias, value in zip(node.inputs, self.lowered.biases[name], inputs, strict=True):
-            train = self._train(wire, value, steps)
-            if t == 0 and bool(bias.any()):  # biases arrive in the first step
-                train = train.to(torch.float64, copy=True)
-                train[0] += bias
-            trains.append(train)
+        trains = [self._train(wire, value, steps) for wire, value in zip(node.inputs, inputs, strict=True)]
         state = self.states[name] if name in self.states else cell.init(*(train[0].double() for train in trains))
+        biases = self.lowered.biases[name]
+        if t == 0 and any(bool(bias.any()) for bias in biases):  # they arrive in the first step
+            if is_plain(cell, SigmaDelta):  # its state begins with the estimate
+                state = (state[0] + biases[0], state[1])
+            else:
+                trains = [train.to(torch.float64, copy=True) for train in trains]
+                for train, bias in zip(trains, biases, strict=True):
+                    train[0] += bias
         self.run.counter.hear(name, trains, t + 1)
         state, owed = (state, None) if presence is None else presence.begin(name, cell, state)
         self.states[name], output, undecided = self._scan(name, cell, state, trains)
@@ -199,10 +222,11 @@ class Estimates:
 
     def _scan(self, name: str, cell: Cell, state: Any, trains: list[Tensor]) -> tuple[Any, Tensor, int]:
         """``Cell.scan``; where a function has no value, step by step, so that the error names the step."""
-        t = self.run.t + 1
+        t, presence = self.run.t + 1, self.run.presence
+        first = t == 1 or (presence is not None and presence.grows)  # elements that begin send what they hold
         try:
-            found = self.native(name, cell, state, trains)
-            return cell.scan(state, *trains, t=t) if found is None else found
+            found = self.native(name, cell, state, trains, first)
+            return cell.scan(state, *trains, t=1 if first else t) if found is None else found
         except NotFinite:
             for k, now in enumerate(zip(*trains, strict=True)):
                 with at(name, t + k):
@@ -225,7 +249,8 @@ class Estimates:
             counter.add_totals(node.name, torch.zeros((2, steps), dtype=torch.float64, device=self.run.x.device))
             return
         if isinstance(value, Sent) and node.name in self.counted:
-            counter.add_totals(node.name, value.totals[:2], active=value.totals[2])
+            reads = value.totals[3] if node.name in counter.state_fans else None
+            counter.add_totals(node.name, value.totals[:2], active=value.totals[2], reads=reads)
             return
         value = _train(value)
         value = self._zeros(node.name, steps) if value is None else value
@@ -247,6 +272,14 @@ class Estimates:
         """Continue with the samples ``order``."""
         self.states = {name: map_state(state, lambda v: v[order]) for name, state in self.states.items()}
         self.answer = None if self.answer is None else self.answer[order]
+
+
+def _levels(value: Carried, steps: int, axis: int) -> tuple[Tensor | None, Tensor | None]:
+    """(levels as in ``Sent``, where they are heard), or (None, None)."""
+    if isinstance(value, Sent):
+        return value.levels, value.events
+    train = _train(value)
+    return (None if train is None else Sent.of(train, steps, axis)), None
 
 
 def _train(value: Carried) -> Wire:

@@ -1,6 +1,6 @@
 """Which layers of a network of sigma-delta neurons the native library runs, and what they read."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 
 import torch
@@ -13,10 +13,11 @@ from transpike.core.op import Op, Synapse
 from transpike.core.plain import is_plain
 from transpike.engines.dense.narrow import lowest_bits
 from transpike.engines.native.delta import DeltaLayer, Neurons, Weights, rows
+from transpike.engines.native.library import UNIT
 from transpike.lowering.bounds import Span, spans
 from transpike.lowering.lowered import Lowered
 from transpike.neurons import SigmaDelta
-from transpike.ops import Conv, Linear
+from transpike.ops import Add, Conv, Linear, Scale
 from transpike.ops.shape import Pad
 
 
@@ -24,16 +25,18 @@ from transpike.ops.shape import Pad
 class Placed:
     """A layer of the library in the network: ``reads`` is the wire of its levels or, without weights, of currents.
 
-    ``synapse`` and ``neuron`` are the nodes that it stands for, or "". ``axis``: that of the features of what it reads.
-    ``first``: the bias, (positions or 1, features).
+    ``currents`` and ``neuron`` are the nodes that it stands for, or "": weights, or their sum with the wire ``adds``,
+    and neurons. ``adds`` carries currents, or levels if the layer has ``factors`` for them. ``axis``: that of the
+    features of what it reads. ``first``: the bias, (positions or 1, features).
     """
 
     layer: DeltaLayer
     reads: str
-    synapse: str
+    currents: str
     neuron: str
     axis: int
     first: Tensor | None
+    adds: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,30 +69,50 @@ class Levels:
         return cls(reads=reads, last=lowered.last_reader, largest=max(8 * prod(node.shape) for node in lowered.nodes))
 
 
+@dataclass(frozen=True, eq=False)
+class _Summed:
+    """Weights that read the levels of a wire, at the place of ``node``: of the weights, or of their sum with ``adds``.
+
+    ``passed``: the other nodes that such a layer stands for.
+    """
+
+    node: Node
+    weights: Weights
+    reads: str
+    axis: int
+    adds: str = ""
+    factors: Tensor | None = None
+    passed: frozenset[str] = frozenset()
+
+
 def _placed(lowered: Lowered, found: dict[str, Span]) -> Levels:
-    table = {node.name: node for node in lowered.nodes}
-    readers: dict[str, list[str]] = {node.name: [] for node in lowered.nodes}
+    network = _Network.of(lowered, found)
+    table, readers = network.table, network.readers
+    summed: dict[str, _Summed] = {}  # by the node at whose place the layer runs
     for node in lowered.nodes:
-        for name in node.inputs:
-            readers[name].append(node.name)
+        if isinstance(node.op, Synapse) and (one := network.weights(node)) is not None:
+            one = network.with_sum(one, frozenset(summed)) or one
+            summed[one.node.name] = one
+    read = {name for one in summed.values() for name in (one.reads, one.adds)}
     placed: dict[str, Placed] = {}
-    passed: set[str] = set()
+    passed = {name for one in summed.values() for name in one.passed}
     reads = {node.name: node.inputs for node in lowered.nodes}
     for node in lowered.nodes:
-        if isinstance(node.op, Synapse) and (one := _weights(lowered, table, node, found)) is not None:
-            weights, source = one
-            axis = resolved(node.op.channel_axis, len(node.shape))
-            neuron = next((name for name in readers[node.name] if _fits(lowered, table[name], axis)), None)
+        if node.name in summed:
+            one = summed[node.name]
+            neuron = next((name for name in readers[node.name] if _fits(lowered, table[name], one.axis)), None)
             others = len(readers[node.name]) > (neuron is not None) or node.name == lowered.output.name
-            place = _place(lowered, node, weights, source, axis, table[neuron] if neuron else None, others)
+            place = _place(lowered, node, one, table[neuron] if neuron else None, others)
             passed |= {neuron} if neuron else set()
         elif node.name not in passed and _fits(lowered, node, lowered.axes[node.name]):
-            place = _place(lowered, node, None, node.inputs[0], lowered.axes[node.name], node, False)
+            place = _place(lowered, node, None, node, False, None if node.name in read else _wide_axis(lowered, node))
         else:
             continue
-        placed[node.name], reads[node.name] = place, (place.reads,)
+        placed[node.name] = place
+        reads[node.name] = (place.reads, place.adds) if place.adds else (place.reads,)
     for node in reversed(lowered.nodes):  # zeros around the levels that only such layers read
-        if is_plain(node.op, Pad) and not any(node.name in reads[name] for name in readers[node.name]):
+        needed = any(node.name in reads[name] for name in readers[node.name] if name not in passed)
+        if is_plain(node.op, Pad) and not needed:
             passed.add(node.name)
     last = {name: node.name for node in lowered.nodes if node.name not in passed for name in reads[node.name]}
     natively = {place.neuron for place in placed.values()}
@@ -103,9 +126,18 @@ def _placed(lowered: Lowered, found: dict[str, Span]) -> Levels:
     return Levels(placed, frozenset(passed), reads, last, max(sizes))
 
 
+def _wide_axis(lowered: Lowered, node: Node) -> int:
+    """The axis whose neurons lie next to each other, where no weights expect a certain one: the last one if the feature
+    axis, for example of heads, is shorter than a vector.
+    """
+    axis, shape = lowered.axes[node.name], node.shape
+    return len(shape) if shape[axis - 1] < UNIT <= shape[-1] else axis
+
+
 def _place(
-    lowered: Lowered, node: Node, weights: Weights | None, source: str, axis: int, neuron: Node | None, others: bool
+    lowered: Lowered, node: Node, summed: _Summed | None, neuron: Node | None, others: bool, axis: int | None = None
 ) -> Placed:
+    axis = summed.axis if summed else axis or lowered.axes[node.name]
     space = [*node.shape[: axis - 1], *node.shape[axis:], node.shape[axis - 1]]
     neurons = first = None
     if neuron is not None:
@@ -113,8 +145,11 @@ def _place(
         neurons = Neurons.of(neuron.op, node.shape, axis)
         bias = lowered.biases[neuron.name][0]
         first = rows(bias, node.shape, axis) if bool(bias.any()) else None
-    layer = DeltaLayer(weights, neurons, tuple(space), axis, others)
-    return Placed(layer, source, node.name if weights else "", neuron.name if neuron else "", axis, first)
+    name = neuron.name if neuron else ""
+    if summed is None:
+        return Placed(DeltaLayer(None, neurons, tuple(space), axis, others), node.inputs[0], "", name, axis, first)
+    layer = DeltaLayer(summed.weights, neurons, tuple(space), axis, others, summed.factors)
+    return Placed(layer, summed.reads, node.name, name, axis, first, summed.adds)
 
 
 def _fits(lowered: Lowered, node: Node, axis: int) -> bool:
@@ -125,37 +160,87 @@ def _fits(lowered: Lowered, node: Node, axis: int) -> bool:
     return lowered.axes[node.name] == axis and lowered.axes[node.inputs[0]] == axis and 0 not in node.shape
 
 
-def _weights(
-    lowered: Lowered, table: dict[str, Node], node: Node, found: dict[str, Span]
-) -> tuple[Weights, str] | None:
-    """The weights of a layer that reads levels, and the wire where they are sent, before zeros are put around them."""
-    op = node.op
-    assert isinstance(op, Synapse)
-    if not is_plain(op, (Conv, Linear)) or 0 in node.shape:
-        return None
-    channels = node.shape[resolved(op.channel_axis, len(node.shape)) - 1]
-    source, before = table[node.inputs[0]], (0, 0)
-    if isinstance(op, Conv):
-        one_each = op.groups == channels == source.shape[0]
-        if (
-            op.transposed
-            or op.dimensions > 2
-            or op.weight.ndim != len(node.shape) + 1
-            or not (one_each or op.groups == 1)
-        ):
+@dataclass(frozen=True, eq=False)
+class _Network:
+    """``readers`` of each wire; ``found``: the spans of the wires."""
+
+    lowered: Lowered
+    table: dict[str, Node]
+    readers: dict[str, list[str]]
+    found: dict[str, Span]
+
+    @classmethod
+    def of(cls, lowered: Lowered, found: dict[str, Span]) -> "_Network":
+        readers: dict[str, list[str]] = {node.name: [] for node in lowered.nodes}
+        for node in lowered.nodes:
+            for name in node.inputs:
+                readers[name].append(node.name)
+        return cls(lowered, {node.name: node for node in lowered.nodes}, readers, found)
+
+    def weights(self, node: Node) -> _Summed | None:
+        """Weights that read levels, where they are sent, before zeros are put around them."""
+        op = node.op
+        assert isinstance(op, Synapse)
+        if not is_plain(op, (Conv, Linear)) or 0 in node.shape:
             return None
-        while is_plain(source.op, Pad) and (zeros := _zeros(source.op, op.dimensions)) is not None:
-            before = before[0] + zeros[0], before[1] + zeros[1]
-            source = table[source.inputs[0]]
-    alphabet, largest = lowered.alphabets[source.name], float(found[source.name].largest.max())
-    if (
-        not alphabet.is_spiking
-        or alphabet.kind not in ("bits", "levels", "binary")
-        or not isinstance(source.op, SigmaDelta)
-    ):
-        return None
-    made = Weights.of(op, lowest_bits(op, channels), largest, before)
-    return None if made is None else (made, source.name)
+        axis = resolved(op.channel_axis, len(node.shape))
+        channels = node.shape[axis - 1]
+        source, before = self.table[node.inputs[0]], (0, 0)
+        if isinstance(op, Conv):
+            one_each = op.groups == channels == source.shape[0]
+            if (
+                op.transposed
+                or op.dimensions > 2
+                or op.weight.ndim != len(node.shape) + 1
+                or not (one_each or op.groups == 1)
+            ):
+                return None
+            while is_plain(source.op, Pad) and (zeros := _zeros(source.op, op.dimensions)) is not None:
+                before = before[0] + zeros[0], before[1] + zeros[1]
+                source = self.table[source.inputs[0]]
+        if not self._sends_levels(source):
+            return None
+        made = Weights.of(op, lowest_bits(op, channels), self._largest(source), before)
+        return None if made is None else _Summed(node, made, source.name, axis)
+
+    def with_sum(self, one: _Summed, taken: frozenset[str]) -> _Summed | None:
+        """The same with the sum that alone reads its currents; None if there is none, or if it is ``taken``."""
+        node, readers = one.node, self.readers[one.node.name]
+        if len(readers) != 1 or readers[0] in taken or node.name == self.lowered.output.name:
+            return None
+        total = self.table[readers[0]]
+        if not is_plain(total.op, Add) or total.op.coefficients != (1.0, 1.0) or total.inputs[0] == total.inputs[1]:
+            return None
+        (other,) = (self.table[name] for name in total.inputs if name != node.name)
+        same = node.shape == other.shape == total.shape
+        if not same or any(self.lowered.axes[name] != one.axis for name in (total.name, other.name)):
+            return None
+        found = replace(one, node=total, adds=other.name, passed=frozenset({node.name}))
+        return self._with_levels(found, other) or found
+
+    def _with_levels(self, one: _Summed, other: Node) -> _Summed | None:
+        """The same for a wire that only multiplies levels by one number for each channel, as a shortcut does."""
+        source = self.table[other.inputs[0]] if is_plain(other.op, Scale) else None
+        if source is None or self.readers[other.name] != [one.node.name] or other.name == self.lowered.output.name:
+            return None
+        scale = other.op
+        assert isinstance(scale, Scale)
+        per_channel = scale.weight.ndim == 0 or resolved(scale.axis, len(other.shape)) == one.axis
+        if scale.weight.ndim > 1 or not per_channel or not self._sends_levels(source):
+            return None
+        if self.lowered.axes[source.name] != one.axis or source.shape != other.shape:
+            return None
+        factors = scale.weight.double().expand(other.shape[one.axis - 1]).contiguous()
+        return replace(one, adds=source.name, factors=factors, passed=one.passed | {other.name})
+
+    def _sends_levels(self, node: Node) -> bool:
+        alphabet = self.lowered.alphabets[node.name]
+        known = alphabet.is_spiking and alphabet.kind in ("bits", "levels", "binary")
+        return known and isinstance(node.op, SigmaDelta)
+
+    def _largest(self, node: Node) -> float:
+        """The largest |level|."""
+        return float(self.found[node.name].largest.max())
 
 
 def _zeros(pad: Op, dimensions: int) -> tuple[int, int] | None:

@@ -1,7 +1,8 @@
 """Layers of weights that read levels, and the sigma-delta neurons behind them, in the native library."""
 
 import ctypes
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, field
 from math import prod
 
 import torch
@@ -33,6 +34,7 @@ class Weights:
     """A convolution of levels in 16-bit integers, packed as native/transpike.h says; a linear layer is one of 1 × 1.
 
     ``units`` is the value of a weight of 1, for each output channel. ``before``: zeros in front of rows and columns.
+    ``adds_up``: the sums of all steps of one call add up to 32-bit integers.
     """
 
     packed: Tensor
@@ -42,6 +44,7 @@ class Weights:
     before: tuple[int, int]
     dilation: tuple[int, int]
     depthwise: bool
+    adds_up: bool
 
     @classmethod
     def of(cls, op: Synapse, units: Tensor, largest: float, before: tuple[int, int]) -> "Weights | None":
@@ -72,6 +75,7 @@ class Weights:
             F.pad(torch.cat(packed), (0, SPARE)).to(torch.int16),
             F.pad(units.double(), (0, -outputs % _native.UNIT)).contiguous(),
             _pair(weight.shape[2:], 1), values["stride"], padding, values["dilation"], depthwise,
+            float(sums.max()) * _native.DELTA_STEPS <= LARGEST_SUM,
         )  # fmt: skip
 
     @property
@@ -129,8 +133,8 @@ def rows(value: Tensor, shape: tuple[int, ...], axis: int) -> Tensor:
 @dataclass(frozen=True, eq=False)
 class Sent:
     """What a layer sent in some steps: ``levels`` int16 (batch, …, time, features), the features being on ``axis`` of
-    the wire. ``totals`` (3, time): spikes, operations and positions that sent, summed over the batch; ``events`` (time,
-    batch): the spikes of each sample.
+    the wire. ``totals`` (4, time): spikes, operations, positions that sent and states that were read, summed over the
+    batch; ``events`` (time, batch): the spikes of each sample.
     """
 
     levels: Tensor
@@ -144,6 +148,11 @@ class Sent:
         found = train.unflatten(0, (steps, -1)).movedim(axis + 1, -1).movedim(0, -2)
         return torch.empty(found.shape, dtype=torch.int16).copy_(found)
 
+    def active(self, axis: int) -> Tensor:
+        """(time,): the positions that sent, if the features were on ``axis``, in front of the one on which they are."""
+        found = functools.reduce(torch.bitwise_or, self.levels.unbind(axis)) != 0
+        return found.movedim(-2, 0).flatten(1).sum(1)
+
     def train(self) -> Tensor:
         """(time · batch, *shape) in float32."""
         found = self.levels.movedim(-2, 0)
@@ -154,8 +163,8 @@ class Sent:
 class DeltaLayer:
     """Weights, neurons, or neurons behind weights. Currents are (time · batch, …, features), levels as in ``Sent``.
 
-    ``shape``: spatial sizes and features of the output, these being on ``axis``. ``currents``: others read the sums of
-    the weights too.
+    ``shape``: spatial sizes and features of the output, these being on ``axis``. ``currents``: others read the sums
+    too. ``factors`` float64 (features): levels of the same shape are added times these numbers.
     """
 
     weights: Weights | None
@@ -163,6 +172,8 @@ class DeltaLayer:
     shape: tuple[int, ...]
     axis: int
     currents: bool
+    factors: Tensor | None = None
+    calls: dict[tuple[int, ...] | None, bytes] = field(default_factory=dict, init=False, repr=False)
 
     def run(
         self,
@@ -174,24 +185,29 @@ class DeltaLayer:
         first: Tensor | None,
         state: tuple[Tensor, Tensor] | None,
         fan: Tensor | None,
+        passed: Tensor | None = None,
+        keeps: bool = True,
+        reads: Tensor | None = None,
     ) -> tuple[Sent | None, Tensor | None, tuple[Tensor, Tensor] | None] | None:
         """(what is sent, currents, state), or None where a value is not finite.
 
         ``levels`` int16 are read by the weights (None: there are none), ``heard`` (time, batch) is 0 where all of them
-        are 0. ``added``: other currents, of all steps or of the first ones; ``first`` (positions or 1, features) is
-        added in the first step. ``state`` (batch, …, features) in float64 is changed; None: that of a new run. ``fan``
-        (positions or 1, features) int32.
+        are 0. ``added``: other currents, of all steps or of the first ones; ``passed``: levels for ``factors``.
+        ``first`` (positions or 1, features) is added in the first step, to the neurons only. ``state``
+        (batch, …, features) in float64 is changed; None: that of a new run, which makes one if it ``keeps`` it. ``fan``
+        and ``reads`` (positions or 1, features) int32: operations of a spike, and states that it reads.
         """
         library = _native.load()[0]
         assert library is not None
         size, features = prod(self.shape), self.shape[-1]
         out = torch.empty((batch, *self.shape[:-1], steps, features), dtype=torch.int16) if self.neurons else None
         fresh = state is None
-        if self.neurons and state is None:
+        keeps = keeps or steps > _native.DELTA_STEPS
+        if self.neurons and state is None and keeps:
             empty = torch.empty((batch, *self.shape), dtype=torch.float64)
             state = (empty, torch.empty_like(empty))
         currents = torch.empty((steps * batch, *self.shape), dtype=torch.float64) if self.currents else None
-        totals = torch.zeros((steps, 3), dtype=torch.int64)
+        totals = torch.zeros((steps, _native.DELTA_TOTALS), dtype=torch.int64)
         events = torch.zeros((steps, batch), dtype=torch.int64)
         zeros = torch.zeros((1, features), dtype=torch.int32)
         fan = zeros if fan is None else fan
@@ -199,6 +215,8 @@ class DeltaLayer:
         call.batch, call.all_steps = batch, steps
         call.threads = 1 if batch * size < SMALL else torch.get_num_threads()
         call.fan, call.fan_position = fan.data_ptr(), _stride(fan)
+        if reads is not None:
+            call.reads, call.reads_position = reads.data_ptr(), _stride(reads)
         if self.neurons and state is not None:
             call.estimate, call.sent = state[0].data_ptr(), state[1].data_ptr()
         scratch = torch.empty(0, dtype=torch.uint8)
@@ -207,6 +225,7 @@ class DeltaLayer:
             call.steps = min(_native.DELTA_STEPS, steps - start)
             call.levels = None if levels is None else levels[..., start:, :].data_ptr()
             call.heard = None if heard is None else heard[start:].data_ptr()
+            call.passed = None if passed is None else passed[..., start:, :].data_ptr()
             call.out = None if out is None else out[..., start:, :].data_ptr()
             call.currents = None if currents is None else currents[part].data_ptr()
             call.added_steps = 0 if added is None else len(added[part]) // batch
@@ -228,6 +247,13 @@ class DeltaLayer:
         return sent, currents, state
 
     def _call(self, levels: Tensor | None) -> _native.Delta:
+        """What does not change from run to run, for levels of these sizes: made once, for short calls."""
+        read = None if levels is None else (*levels.shape[1:-2], levels.shape[-1])
+        if read not in self.calls:
+            self.calls[read] = bytes(self._made(read))
+        return _native.Delta.from_buffer_copy(self.calls[read])
+
+    def _made(self, read: tuple[int, ...] | None) -> _native.Delta:
         *space, features = self.shape
         height, width = (1, prod(space)) if len(space) != 2 else space
         call = _native.Delta(
@@ -241,15 +267,17 @@ class DeltaLayer:
             call.neuron_position = _stride(self.neurons.threshold)
             call.source, call.ceiling = self.neurons.source
             call.all_digits, call.top = cell.rule == "all", 2.0 ** (cell.threshold_count - 1)
+        call.factors = None if self.factors is None else self.factors.data_ptr()
         weights = self.weights
-        if weights is not None and levels is not None:
-            *inside, _, features_in = levels.shape[1:]
+        if weights is not None:
+            call.units, call.whole = weights.units.data_ptr(), weights.adds_up
+        if weights is not None and read is not None:
+            *inside, features_in = read
             rows_in, columns_in = (1, prod(inside)) if len(inside) != 2 else inside
             if weights.is_spot:
                 height, width, rows_in, columns_in = 1, height * width, 1, rows_in * columns_in
             call.height_in, call.width_in, call.channels_in = rows_in, columns_in, features_in
-            call.weights, call.units = weights.packed.data_ptr(), weights.units.data_ptr()
-            call.depthwise = weights.depthwise
+            call.weights, call.depthwise = weights.packed.data_ptr(), weights.depthwise
             settings = {"kernel": weights.kernel, "stride": weights.stride, "padding": weights.before}
             for name, values in (settings | {"dilation": weights.dilation}).items():
                 for axis, value in zip("yx", values, strict=True):

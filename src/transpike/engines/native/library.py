@@ -14,6 +14,7 @@ from transpike.engines.native import instructions
 ABI = 5
 UNIT = 16  # channels that are always computed together
 DELTA_STEPS, DELTA_BLOCK = 16, 64  # of layers of sigma-delta neurons: time steps of one call, channels of a block
+DELTA_TOTALS = 4
 STEPS = 32  # time steps of one call at most
 NAME = {"win32": "transpike_events.dll", "darwin": "libtranspike_events.dylib"}.get(
     sys.platform, "libtranspike_events.so"
@@ -90,7 +91,8 @@ class Delta(ctypes.Structure):
     """native/transpike.h: tp_delta."""
 
     _fields_ = [
-        *((name, c_void_p) for name in ("levels", "heard", "weights", "units", "wide", "narrow", "first", "currents")),
+        *((name, c_void_p) for name in ("levels", "heard", "weights", "units", "wide", "narrow", "first")),
+        *((name, c_void_p) for name in ("passed", "factors", "currents")),
         *(
             (name, c_void_p)
             for name in (
@@ -102,6 +104,7 @@ class Delta(ctypes.Structure):
                 "sent",
                 "out",
                 "fan",
+                "reads",
                 "totals",
                 "events",
             )
@@ -109,8 +112,8 @@ class Delta(ctypes.Structure):
         *((name, c_int64) for name in ("steps", "all_steps", "added_steps", "batch", "height", "width", "channels")),
         *((name, c_int64) for name in ("height_in", "width_in", "channels_in")),
         *((f"{name}_{axis}", c_int64) for name in ("kernel", "stride", "padding", "dilation") for axis in "yx"),
-        *((name, c_int64) for name in ("first_position", "neuron_position", "fan_position")),
-        *((name, c_int64) for name in ("depthwise", "source", "all_digits", "fresh", "threads")),
+        *((name, c_int64) for name in ("first_position", "neuron_position", "fan_position", "reads_position")),
+        *((name, c_int64) for name in ("depthwise", "whole", "source", "all_digits", "fresh", "threads")),
         *((name, c_double) for name in ("ceiling", "fine", "off_grid", "top")),
         ("broken", c_int64),
     ]
@@ -139,6 +142,17 @@ class Staircase(ctypes.Structure):
     ]
 
 
+class Rounding(ctypes.Structure):
+    """native/transpike.h: tp_rounding."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("value", "values", "changes")),
+        *((name, c_int64) for name in ("count", "threads")),
+        *((name, c_double) for name in ("grid", "room", "near")),
+        ("unclear", c_int64),
+    ]
+
+
 _SIGNATURES = {  # name → (argument types, result type), as in native/transpike.h
     "tp_abi": ([], c_int64),
     "tp_struct_bytes": ([c_int64], c_int64),
@@ -158,6 +172,7 @@ _SIGNATURES = {  # name → (argument types, result type), as in native/transpik
     "tp_run_staircase": ([POINTER(Staircase)], None),
     "tp_entrance_scratch": ([POINTER(Entrance)], c_int64),
     "tp_run_entrance": ([POINTER(Entrance), c_void_p], c_int64),
+    "tp_round": ([POINTER(Rounding)], None),
     "tp_delta_scratch": ([POINTER(Delta)], c_int64),
     "tp_run_delta": ([POINTER(Delta), c_void_p], c_int64),
     "tp_pool_max": ([c_void_p] * 2 + [c_int64] * 7 + [c_void_p] * 3, None),
@@ -207,7 +222,8 @@ def load() -> tuple[ctypes.CDLL | None, str]:
             function.argtypes, function.restype = arguments, answer
     except (OSError, AttributeError) as error:
         return None, f"cannot be loaded ({error}), the dense engine is used instead: {HOW}"
-    sizes = [ctypes.sizeof(one) for one in (Source, Layer, Scan, Part, Section, Delta, Entrance, Staircase)]
+    kinds = (Source, Layer, Scan, Part, Section, Delta, Entrance, Staircase, Rounding)
+    sizes = [ctypes.sizeof(one) for one in kinds]
     if library.tp_abi() != ABI or sizes != [library.tp_struct_bytes(i) for i in range(len(sizes))]:
         return None, f"{file} has another version than the Python files, the dense engine is used instead: {HOW}"
     if wanted is not None:

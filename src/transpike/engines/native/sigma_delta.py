@@ -1,24 +1,27 @@
 """Steps of sigma-delta neurons in the native library: the numbers of ``SigmaDelta.scan``, bit by bit."""
 
 import ctypes
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from transpike.activations import Clip, ReLU, Unchanged
-from transpike.core.cell import Cell
+from transpike.core.cell import Cell, Rounding
 from transpike.core.finite import finite
+from transpike.core.op import Op
 from transpike.core.plain import is_plain
 from transpike.engines.native import library as _native
 from transpike.neurons import SigmaDelta
+from transpike.neurons.apart import steps_apart
 from transpike.neurons.sigma_delta import FINE, NEAR, OFF_GRID, TOGETHER
 
 SAME, CLIP, GIVEN = 0, 1, 2  # native/transpike.h
 SMALL = 2**14  # neurons below which one thread is used
 REPEATED = 512  # the values of a few channels are repeated until they are about as many
 
-Scanned = tuple[tuple[Tensor, Tensor], Tensor, int]
+Scanned = tuple[tuple[Tensor, ...], Tensor, int]
 
 
 class Scans:
@@ -27,12 +30,18 @@ class Scans:
     def __init__(self) -> None:
         self.rows: dict[tuple[str, bool], tuple[Tensor, Tensor]] = {}
 
-    def __call__(self, name: str, cell: Cell, state: Any, trains: list[Tensor]) -> Scanned | None:
-        """``cell.scan(state, *trains, t=…)``; None for other cells and devices, without the library, and where a value
-        is not finite: ``cell.scan`` then raises the error.
+    def __call__(
+        self, name: str, cell: Cell, state: Any, trains: list[Tensor], everything: bool = True
+    ) -> Scanned | None:
+        """``cell.scan(state, *trains, t=…)``, where t is 1 for ``everything``; None for other cells and devices,
+        without the library, and where a value is not finite: ``cell.scan`` then raises the error.
         """
         library, train = _native.load()[0], trains[0]
-        if library is None or not is_plain(cell, SigmaDelta) or train.device.type != "cpu" or not train.numel():
+        if library is None or train.device.type != "cpu" or not train.numel():
+            return None
+        if (rounding := cell.rounding) is not None:
+            return _rounded(library, rounding, state, trains, everything)
+        if not is_plain(cell, SigmaDelta):
             return None
         train = _dense(train)
         now = train[0]
@@ -59,6 +68,26 @@ class Scans:
         return None if call.broken else ((estimate, sent), levels, 0)
 
 
+def _rounded(
+    library: ctypes.CDLL, rounding: Rounding, state: tuple[Tensor, ...], trains: list[Tensor], everything: bool
+) -> Scanned:
+    """An operator whose values are rounded: where its inputs changed."""
+    call = _native.Rounding(grid=rounding.grid, room=rounding.room, near=rounding.near)
+    unclear = 0
+
+    def update(sums: Sequence[Tensor], values: Tensor, changes: Tensor) -> None:
+        nonlocal unclear
+        found = rounding.value(*sums).to(torch.float64).contiguous()
+        call.value, call.values, call.changes = found.data_ptr(), values.data_ptr(), changes.data_ptr()
+        call.count = found.numel()
+        call.threads = 1 if call.count < SMALL else torch.get_num_threads()
+        library.tp_round(ctypes.byref(call))
+        unclear += call.unclear
+
+    sums, value, sent = steps_apart(rounding.op, state[:-1], state[-1], trains, update, everything)
+    return (*sums, value), sent, unclear
+
+
 def _dense(train: Tensor) -> Tensor:
     """The same numbers, (time, batch, *shape), without gaps: steps one after the other, channels first or last."""
     now = train[0]
@@ -75,18 +104,35 @@ def _by_function(
     call.source, call.steps = GIVEN, 1
     samples = max(1, TOGETHER // max(1, estimate[0].numel()))
     for start in range(0, len(estimate), samples):
-        part = slice(start, start + samples)
+        part, value = slice(start, start + samples), None
         for k in range(len(train)):
-            here = estimate[part]
-            here += train[k][part]
-            value = finite(cell.source.run(here), cell.source)
-            if value.stride() != here.stride() or value.dtype != here.dtype:
-                value = torch.empty_like(here).copy_(value)
+            here, moved = estimate[part], train[k][part]
+            here += moved
+            value = _value(cell.source, here, moved, value)
             _point(call, None, here, sent[part], levels[k][part])
             call.value = value.data_ptr()
             library.tp_sigma_delta(ctypes.byref(call))
             unclear += 0 if certain else call.unclear
     return unclear
+
+
+def _value(source: Op, estimate: Tensor, moved: Tensor, before: Tensor | None) -> Tensor:
+    """f(E) in the order of E's memory. ``before``, if any, holds it for the E before it ``moved``, and is changed."""
+    if before is not None and not source.tensors():  # tensors may differ from neuron to neuron
+        here = _in_order(moved).nonzero()[:, 0]
+        if 2 * len(here) < estimate.numel():
+            if len(here):
+                _in_order(before)[here] = finite(source.run(_in_order(estimate)[here, None]), source)[:, 0]
+            return before
+    value = finite(source.run(estimate), source)
+    if value.stride() != estimate.stride() or value.dtype != estimate.dtype:
+        value = torch.empty_like(estimate).copy_(value)
+    return value
+
+
+def _in_order(value: Tensor) -> Tensor:
+    """A view in the order of memory, (numbers,), of a tensor without gaps whose channels are first or last."""
+    return (value if value.is_contiguous() else value.permute(0, 2, 3, 1)).view(-1)
 
 
 def _point(call: Any, train: Tensor | None, estimate: Tensor, sent: Tensor, levels: Tensor) -> None:
