@@ -27,8 +27,8 @@ SETTINGS = {
     "plain": {"epochs": 2, "learning_rate": 1e-3, "batch_size": 25, "augment": "crop"},
     "normalised": {"epochs": 1, "learning_rate": 1e-2, "batch_size": 31, "normalise": True, "optimiser": "sgd"},
     "layers": {"layerwise": "local-tandem", "train": ("weights",), "batch_size": 40},
-    # two parts of one process, one of the other
-    "three parts": {"epochs": 1, "batch_size": 32, "batch_parts": 3, "learning_rate": 1e-3},
+    # two parts of each process, whose sum depends on their order
+    "four parts": {"epochs": 1, "batch_size": 32, "batch_parts": 4, "learning_rate": 1e-3},
     # the last batch has one sample: one of two processes has nothing to do
     "rest": {"epochs": 1, "batch_size": 62, "loss": "distil", "train": ("thresholds", "leaks")},
 }
