@@ -17,6 +17,7 @@ import transpike as ts
 from stored import stored
 from transpike.errors import DataError, LostProcess, SettingError
 from transpike.training import ranks
+from transpike.training.source.loop import Loop
 from transpike.training.spiking.losses import Loss
 from transpike.workflow.finetune.parts import gradients, shares
 from waiting import HANGS
@@ -26,6 +27,8 @@ SETTINGS = {
     "plain": {"epochs": 2, "learning_rate": 1e-3, "batch_size": 25, "augment": "crop"},
     "normalised": {"epochs": 1, "learning_rate": 1e-2, "batch_size": 31, "normalise": True, "optimiser": "sgd"},
     "layers": {"layerwise": "local-tandem", "train": ("weights",), "batch_size": 40},
+    # two parts of each process, whose sum depends on their order
+    "four parts": {"epochs": 1, "batch_size": 32, "batch_parts": 4, "learning_rate": 1e-3},
     # the last batch has one sample: one of two processes has nothing to do
     "rest": {"epochs": 1, "batch_size": 62, "loss": "distil", "train": ("thresholds", "leaks")},
 }
@@ -95,6 +98,26 @@ def lose(folder: Path) -> None:
         os._exit(error.exit_code)
 
 
+def lose_training(folder: Path) -> None:
+    """The same of ``train``."""
+    group = ranks.join("cpu")
+    whole = Loop.epoch
+
+    def ends(self, number):
+        if group.rank and number == 2:
+            os._exit(9)
+        return whole(self, number)
+
+    Loop.epoch = ends
+    try:
+        ts.train(
+            stored("two-layers"), samples(), ts.Training(epochs=2, batch_size=40), checkpoint=folder / "trained.st"
+        )
+    except LostProcess as error:
+        print(f"LostProcess: {error}", file=sys.stderr)
+        os._exit(error.exit_code)
+
+
 def silent(folder: Path) -> None:
     """The second process says nothing until the first one has given up."""
     group = ranks.join("cpu")
@@ -153,7 +176,7 @@ def facts(folder: Path, rank: int) -> dict:
 def test_two_processes_find_the_bits_of_one_with_as_many_parts(folder, name):
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    alone = bits(tuned(folder, name, "alone", batch_parts=2), folder, f"{name}-alone")
+    alone = bits(tuned(folder, name, "alone", **({"batch_parts": 2} | SETTINGS[name])), folder, f"{name}-alone")
     torch.set_num_threads(before)
     assert facts(folder, 0)["files"][name] == facts(folder, 1)["files"][name] == alone
 
@@ -229,6 +252,14 @@ def test_a_process_that_ends_is_an_error_in_the_others_and_the_run_resumes(folde
     assert bits(resumed, folder, "resumed") == bits(whole, folder, "whole")
 
 
+def test_a_process_that_ends_in_a_training_is_an_error_in_the_others(folder):
+    first, second = pair(folder, "lose_training")
+    error = first.communicate(timeout=HANGS)[1]
+    second.communicate(timeout=HANGS)
+    assert first.returncode == LostProcess.exit_code and "LostProcess: process 0 of 2 cannot" in error, error[-3000:]
+    assert (folder / "trained.st").exists()  # the first epoch
+
+
 def test_a_process_that_is_silent_is_an_error_in_time(folder):
     first, second = pair(folder, "silent")
     error = first.communicate(timeout=HANGS)[1]
@@ -238,6 +269,6 @@ def test_a_process_that_is_silent_is_an_error_in_time(folder):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    {"work": work, "lose": lose, "silent": silent}[sys.argv[2]](Path(sys.argv[1]))
+    {"work": work, "lose": lose, "lose_training": lose_training, "silent": silent}[sys.argv[2]](Path(sys.argv[1]))
     if sys.argv[2] == "work":
         torch.distributed.barrier()  # so that neither leaves while the other still speaks
