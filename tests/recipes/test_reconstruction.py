@@ -105,14 +105,12 @@ def test_nothing_changes_where_nothing_comes_closer(digits, plain):
 
 
 def test_labels_are_not_read(digits, trained):
-    x = digits.calibration
-    for labels in (torch.zeros(len(x)).long(), torch.arange(len(x))):
-        pairs = [(x[:128], labels[:128]), (x[128:], labels[128:])]
-        assert same(ts.convert(digits.model, SHORT, pairs), trained)
+    x, labels = digits.calibration, torch.zeros(len(digits.calibration)).long()
+    pairs = [(x[:128], labels[:128]), (x[128:], labels[128:])]
+    assert same(ts.convert(digits.model, SHORT, pairs), trained)
 
 
-def test_the_seed_decides(digits, trained):
-    assert same(digits.converted(SHORT), trained)
+def test_the_seed_decides(digits, trained):  # the same seed: above
     assert not same(ts.convert(digits.model, SHORT, digits.calibration, seed=1), trained)
 
 
