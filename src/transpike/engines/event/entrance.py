@@ -40,10 +40,10 @@ class Entrance:
         if not isinstance(point.op, OnGrid) or point.op.step is not None:
             return None
         conv = table[point.inputs[0]]
-        op, grid = conv.op, point.op.grid.flatten(2)
+        op = conv.op
         if not is_plain(op, Conv) or op.transposed or op.groups != 1 or op.dimensions > 2:
             return None
-        source = table[conv.inputs[0]]
+        source, grid = table[conv.inputs[0]], point.op.grid.flatten(2)
         if type(source.op) is not Input or not bool((grid == grid[..., :1]).all()):
             return None
         (channels, height, width), inputs = image(conv.shape), image(source.shape)
