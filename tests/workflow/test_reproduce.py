@@ -287,7 +287,8 @@ def test_the_command_lists_shows_and_runs(made, tmp_path, monkeypatch):
     monkeypatch.delenv("TRANSPIKE_MODELS", raising=False)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     listed = _cli("--list")
-    assert listed.exit_code == 0 and "made" in listed.stdout and "data missing" in listed.stdout
+    assert listed.exit_code == 0 and "data missing" in listed.stdout
+    assert re.search(r"^made +8\.0 min\? +ready", listed.stdout, re.MULTILINE)
     shown = json.loads(_cli("made", "--dry-run", "--json", "--output-dir", tmp_path / "out").stdout)
     assert shown[0]["cpu_minutes"] == 8.0 and shown[0]["stored"]["claims"][0]["status"] == "not measured"
     assert not (tmp_path / "out").exists()

@@ -68,6 +68,8 @@ def command(
             _base.print_json([one.to_json() | {"stored": n} for one, n in zip(plan, numbers, strict=True)])
         for one in () if as_json else plan:
             click.echo(_line(one, found) if listed else _text(one, found))
+        if listed and not as_json:
+            click.echo("Minutes of one CPU core; ?: some of its stages were never measured.", err=True)
         if dry_run:
             _refuse(plan)
         return
@@ -103,7 +105,8 @@ def _line(one: Planned, found: Plans) -> str:
     counts = published(one.paper, found).counts()
     stored = ", ".join(f"{count} {name}" for name, count in counts.items())
     state = "data missing" if one.needs.missing else "ready"
-    minutes = _minutes(one.minutes)
+    guessed = any(not (stage.measured or stage.done) for stage in one.stages)
+    minutes = _minutes(one.minutes) + ("?" if guessed else "")
     return (
         f"{one.paper.name:13} {minutes:>9}  {state:13} {one.paper.title}\n{'':38}{_needed(one.paper)}; stored: {stored}"
     )
