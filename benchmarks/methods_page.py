@@ -181,7 +181,7 @@ def measured(content: dict) -> list[str]:
         f"{settings['calibration_samples']:,} calibration images, seed {settings['seed']}, {torches(content['made_with'])};",
         "made by `benchmarks/methods.py`. Accuracy in % after T steps; in brackets the accuracy drop against the ANN on the same",
         "images, in percentage points with a paired 95 % interval. M: synaptic operations per sample in millions. The first images",
-        "are kinder than the others: compare rows with each other, and see the README for accuracies on all 10,000.",
+        "are kinder than the others (README): compare rows with each other.",
         "",
         "### Binary spikes, streaming: total steps = T",
     ]
