@@ -180,7 +180,8 @@ def measured(content: dict) -> list[str]:
         f"ResNet-20 (16-32-64), {settings['data']}, first {settings['samples']:,} test images, ANN {100 * ann:.2f} %, "
         f"{settings['calibration_samples']:,} calibration images, seed {settings['seed']}, {torches(content['made_with'])};",
         "made by `benchmarks/methods.py`. Accuracy in % after T steps; in brackets the accuracy drop against the ANN on the same",
-        "images, in percentage points with a paired 95 % interval. M: synaptic operations per sample in millions.",
+        "images, in percentage points with a paired 95 % interval. M: synaptic operations per sample in millions. The first images",
+        "are kinder than the others (README): compare rows with each other.",
         "",
         "### Binary spikes, streaming: total steps = T",
     ]

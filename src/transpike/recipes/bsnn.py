@@ -33,7 +33,8 @@ class BSNN(Recipe):
 
     ``n = clip(⌊v 2^K / θ⌋, 0, 2^K − 1)`` per cycle of K = ``period`` steps; the residual remains in v for the next
     round. T is the number of steps in which a layer integrates, in whole cycles. A neuron fires only after its complete
-    input, which removes phase lead, phase lag and spikes of inactivated neurons.
+    input, which removes phase lead and phase lag. A neuron whose activation is zero in the source network still fires
+    where the rounded activations that it receives add up to a positive charge (reproductions/bsnn).
     **Reconstructed**: the paper's body was not available and there is no public code; the abstract names the two
     neurons, the cycle and the shortcuts. Source: Li, Zeng, Zhao 2021, arXiv 2105.12917 (Front. Neurosci. 2022,
     16:991851); phase weights after Kim et al. 2018.
