@@ -46,6 +46,7 @@ for _ in range(20):
     seconds.append(time.perf_counter() - start)
 if dist.get_rank() == 0:
     print(statistics.median(seconds))
+dist.destroy_process_group()
 """
 
 

@@ -304,6 +304,22 @@ def test_a_pipeline_of_the_library_is_data_too(tmp_path: Path) -> None:
     assert ts.evaluate(snn, batches).final == ts.evaluate(snn, (x, labels)).final
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_a_stream_of_parquet_is_data_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    library = pytest.importorskip("datasets", reason="datasets is not installed")
+    x, labels = torch.rand(24, 3, 4, 4), torch.arange(24) % 2
+    path = str(tmp_path / "x.parquet")
+    library.Dataset.from_dict({"image": x.tolist(), "label": labels.tolist()}).to_parquet(path)
+    stream = library.load_dataset(
+        "parquet", data_files=path, streaming=True, split="train", cache_dir=str(tmp_path)
+    ).with_format("torch")
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 6), torch.nn.ReLU(), torch.nn.Linear(6, 2))
+    snn = ts.convert(model.eval(), ts.recipes.ECC(timesteps=2), stream)
+    expected = ts.evaluate(snn, (x, labels)).final
+    assert ts.evaluate(snn, stream).final == expected and ts.evaluate(snn, stream.iter(8)).final == expected
+
+
 # --- property: any order of sizes, any number of shards
 
 
