@@ -41,8 +41,9 @@ class Section:
 
 
 def key(batch: int, counter: Counter) -> tuple[Any, ...]:
-    """What a network is made for, in addition to its plan."""
-    return batch, torch.get_num_threads(), tuple(counter.fans), tuple(counter.boundary)
+    """What a network is made for, in addition to its plan. Tensors of inference mode cannot be written outside."""
+    fans, boundary = tuple(counter.fans), tuple(counter.boundary)
+    return batch, torch.get_num_threads(), torch.is_inference_mode_enabled(), fans, boundary
 
 
 def begin(layer: EventLayer | EventPool, state: Any) -> None:
