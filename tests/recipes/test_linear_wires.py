@@ -150,7 +150,8 @@ def test_signed_neurons_are_half_of_the_pairs_and_all_layers_add_spikes(case, ki
         assert torch.equal(node.op.initial, node.op.threshold / 2) or kind is FewSteps  # which calibrates it
     trace = ts.simulate(signed, x[:2], STEPS)
     assert trace.exact == (signed.exactness.timesteps >= STEPS)
-    assert signed.schedule.mode != "steps" or not [one for one in trace.kernels.values() if one.startswith("dense")]
+    dense = [one for one in trace.kernels.values() if one.startswith("dense") and "fire too often" not in one]
+    assert signed.schedule.mode != "steps" or not dense
 
 
 def test_thresholds_of_signed_neurons_hold_values_of_either_sign():
