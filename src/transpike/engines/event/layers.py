@@ -310,7 +310,7 @@ class _Compiler:
         single = planes == 1 or (planes == 2 and len(set(self.planes[wire])) > 1)  # two equal factors of a burst
         tabled = single and kernel[0] <= TALLEST and table <= LARGEST_TABLE
         beside = len(self.planes[wire]) * every
-        if groups == 1 and every == UNIT and len(set(self.planes[wire])) > 1 and beside <= longest:
+        if groups == 1 and every == UNIT and len(set(self.planes[wire])) > 1 and beside <= longest and not tabled:
             return GATHER, 1, beside
         few = every == UNIT or (groups == 1 and kernel == (1, 1) and every <= FEW)
         if tabled and (few or (groups == 1 and not longest)):
