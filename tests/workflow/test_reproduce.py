@@ -20,7 +20,7 @@ from transpike.workflow.reproduce.result import compared
 
 ROOT = Path(__file__).resolve().parents[2]
 PLANS = plans()
-PLACES = {"{data}", "{work}", "{resnet20}", "{vgg7}"}
+PLACES = {"{data}", "{stages}", "{resnet20}", "{vgg7}"}
 STAGES = [(paper, stage) for paper in PLANS.papers.values() for stage in paper.stages]
 
 
@@ -85,10 +85,10 @@ def test_an_unknown_paper_gets_the_closest_name():
 FIRST = """
 import json, pathlib, sys
 here = pathlib.Path(__file__).parent
-seen = here / "work" / "calls.txt"
+seen = here / "stages" / "calls.txt"
 seen.write_text((seen.read_text() if seen.exists() else "") + " ".join(sys.argv[1:]) + "\\n")
 if "measure" in sys.argv:
-    if not (here / "work" / "repaired").exists():
+    if not (here / "stages" / "repaired").exists():
         print("the third thing is broken")
         sys.exit(3)
     row = {"id": "good", "published": 90.0, "measured": 93.0, "unit": "%", "tolerance": 1.0, "status": "holds", "samples": 200}
@@ -109,7 +109,7 @@ register = "Made"
 [[papers.made.stages]]
 name = "prepare"
 each = ["one", "two"]
-command = "other.py {each} --to {work}"
+command = "other.py {each} --to {stages}"
 minutes = 1
 [[papers.made.stages]]
 name = "measure"
@@ -156,7 +156,7 @@ def made(tmp_path, monkeypatch):
 
 
 def _calls(folder: Path) -> list[str]:
-    return (folder / "made/work/calls.txt").read_text().splitlines()
+    return (folder / "made/stages/calls.txt").read_text().splitlines()
 
 
 def test_a_run_that_fails_is_resumed_behind_its_last_finished_stage(made, tmp_path):
@@ -165,10 +165,10 @@ def test_a_run_that_fails_is_resumed_behind_its_last_finished_stage(made, tmp_pa
         ts.reproduce("made", out, begins=lambda stage, *n: stages.append((stage.name, *n)), line=lines.append)
     assert stages == [("prepare one", 1, 3), ("prepare two", 2, 3), ("measure", 3, 3)]
     assert lines == ["the third thing is broken"] and lines[0] in (out / "made/log.txt").read_text()
-    work = out / "made/work"
-    assert _calls(out) == [f"one --to {work}", f"two --to {work}", "measure"]
+    kept = out / "made/stages"
+    assert _calls(out) == [f"one --to {kept}", f"two --to {kept}", "measure"]
     assert not list(out.glob("made/report-*"))
-    (work / "repaired").touch()
+    (kept / "repaired").touch()
     plan = run.planned(plans(made).named("made"), out)
     assert [stage.done for stage in plan.stages] == [True, True, False]
     assert plan.scale == 2.0 and plan.minutes == 4.0  # two minutes, on a machine of half the speed
@@ -190,8 +190,8 @@ def test_a_run_that_fails_is_resumed_behind_its_last_finished_stage(made, tmp_pa
 
 def test_other_scripts_are_measured_again_and_a_lost_result_too(made, tmp_path):
     out = tmp_path / "out"
-    (out / "made/work").mkdir(parents=True)
-    (out / "made/work/repaired").touch()
+    (out / "made/stages").mkdir(parents=True)
+    (out / "made/stages/repaired").touch()
     ts.reproduce("made", out)
     (out / "made/result.json").unlink()
     ts.reproduce("made", out)
@@ -215,8 +215,8 @@ def test_rows_that_state_their_interval_sense_and_kind_are_shown_as_they_are(mad
 
 
 def test_in_its_own_folder_nothing_is_copied(made):
-    (made / "made/work").mkdir()
-    (made / "made/work/repaired").touch()
+    (made / "made/stages").mkdir()
+    (made / "made/stages/repaired").touch()
     before = (made / "made/run.py").stat().st_ino
     ts.reproduce("made", made)
     assert (made / "made/run.py").stat().st_ino == before and (made / "made/result.json").exists()
@@ -229,7 +229,7 @@ def test_a_damaged_state_is_refused_with_the_way_out(made, tmp_path):
         ts.reproduce("made", tmp_path)
     (tmp_path / "made/progress.json").unlink()
     (tmp_path / "made/result.json").write_text("[]")
-    (tmp_path / "made/work").mkdir()
+    (tmp_path / "made/stages").mkdir()
     with pytest.raises(FileError, match=r"result.json is no result of a reproduction"):
         compared(plans(made).named("made"), tmp_path / "made", made / "papers.toml")
 
@@ -237,7 +237,7 @@ def test_a_damaged_state_is_refused_with_the_way_out(made, tmp_path):
 def test_what_is_missing_is_named_with_the_way_out_before_anything_is_written(made, tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     paper, out, empty = plans(made).named("needy"), tmp_path / "out", tmp_path / "empty"
-    found = needs(paper, empty, None, tmp_path / "work")
+    found = needs(paper, empty, None, tmp_path / "stages")
     kinds = [type(error) for error in found.missing]
     assert kinds == [DataError, DataError, MissingExtra]
     assert f"MNIST is not in {empty}" in str(found.missing[0]) and "--data-dir" in str(found.missing[0])
@@ -255,17 +255,17 @@ def test_weights_that_are_not_there_are_trained_first(made, tmp_path):
     assert given.stages[0].command[-1] == str(tmp_path / "net.safetensors")
     made_here = run.planned(paper, tmp_path / "out", data_dir=tmp_path / "my data", scale=1.0)
     train, measure = made_here.stages
-    work = tmp_path / "out/made/work/net.safetensors"
+    kept = tmp_path / "out/made/stages/net.safetensors"
     assert train.command[1:] == (
         "-m",
         "transpike",
         "train",
         "--output",
-        str(work),
+        str(kept),
         "--data-dir",
         str(tmp_path / "my data"),
     )
-    assert measure.command[-1] == str(work) and made_here.minutes == 5
+    assert measure.command[-1] == str(kept) and made_here.minutes == 5
     assert any("trained first" in note for note in made_here.needs.notes)
 
 
@@ -292,8 +292,8 @@ def test_the_command_lists_shows_and_runs(made, tmp_path, monkeypatch):
     shown = json.loads(_cli("made", "--dry-run", "--json", "--output-dir", tmp_path / "out").stdout)
     assert shown[0]["cpu_minutes"] == 8.0 and shown[0]["stored"]["claims"][0]["status"] == "not measured"
     assert not (tmp_path / "out").exists()
-    (tmp_path / "out/made/work").mkdir(parents=True)
-    (tmp_path / "out/made/work/repaired").touch()
+    (tmp_path / "out/made/stages").mkdir(parents=True)
+    (tmp_path / "out/made/stages/repaired").touch()
     done = _cli("all", "--output-dir", tmp_path / "out")
     assert done.exit_code == 5 and "it is good" in done.stdout  # made has run, needy has not
     assert "needy cannot run: MNIST is not in" in done.stderr and "It is on the moon" in done.stderr

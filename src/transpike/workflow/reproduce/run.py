@@ -20,7 +20,7 @@ from transpike.workflow.reproduce.calibration import calibration_seconds
 from transpike.workflow.reproduce.plans import Needs, Paper, Plans, Stage, Weights, needs, plans
 from transpike.workflow.reproduce.result import Reproduction, compared
 
-PROGRESS, LOG, WORK, REGISTER = "progress.json", "log.txt", "work", "papers.toml"
+PROGRESS, LOG, STAGES, REGISTER = "progress.json", "log.txt", "stages", "papers.toml"
 MEASURES = "run.py"
 """The script that writes result.json."""
 SHOWN = 8  # last lines of a stage that failed
@@ -98,7 +98,7 @@ def reproduce(
     plan = planned(found.named(paper), output_dir, **places, restart=restart, scale=scale, found=found)
     for error in plan.needs.missing:
         raise error
-    check_folder(plan.folder / WORK)
+    check_folder(plan.folder / STAGES)
     _copy(found.folder / plan.paper.folder, plan.folder)
     progress = {} if restart else _progress(plan.folder)
     waiting = [stage for stage in plan.stages if not stage.done]
@@ -128,8 +128,8 @@ def planned(
     """What ``reproduce`` would do; ``scale`` saves the second of calibration where it is known."""
     found = found or plans()
     folder = Path(output_dir).absolute() / paper.folder
-    here = needs(paper, data_dir, None if models_dir is None else Path(models_dir).absolute(), folder / WORK)
-    places = {"data": here.data.absolute(), "work": folder / WORK, **here.weights}
+    here = needs(paper, data_dir, None if models_dir is None else Path(models_dir).absolute(), folder / STAGES)
+    places = {"data": here.data.absolute(), "stages": folder / STAGES, **here.weights}
     before = {} if restart else _progress(folder)
     there = (folder / "result.json").exists()
     if scale is None:
