@@ -3,8 +3,6 @@
 import json
 import math
 import os
-import socket
-import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +18,7 @@ from transpike.training import ranks
 from transpike.training.source.loop import Loop
 from transpike.training.spiking.losses import Loss
 from transpike.workflow.finetune.parts import gradients, shares
+from two_processes import finished, needs_gloo, pair
 from waiting import HANGS
 
 SETTINGS = {
@@ -133,38 +132,11 @@ def silent(folder: Path) -> None:
     os._exit(0)
 
 
-def environment(**more: str) -> dict[str, str]:
-    helpers = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return {**os.environ, "PYTHONPATH": helpers, "OMP_NUM_THREADS": "1", **more}
-
-
-def pair(folder: Path, what: str) -> list[subprocess.Popen]:
-    """Two processes without torchrun, which would end the other one too."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
-    return [
-        subprocess.Popen(
-            (sys.executable, __file__, str(folder), what), stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env=environment(RANK=str(rank), LOCAL_RANK=str(rank), **group),
-        )
-        for rank in (0, 1)
-    ]  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
-        pytest.skip("this torch has no Gloo")
+    needs_gloo()
     folder = tmp_path_factory.mktemp("processes")
-    launch = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", __file__)
-    answer = subprocess.run(
-        (*launch, str(folder), "work"), capture_output=True, text=True, timeout=HANGS, env=environment()
-    )
-    # Gloo's threads may abort a process that is about to end, its work done: facts are the last that it writes
-    aborted = "terminate called without an active exception" in answer.stderr
-    done = all((folder / f"facts-{rank}.json").exists() for rank in (0, 1))
-    assert answer.returncode == 0 or (aborted and done), answer.stderr[-20000:]
+    finished([folder / f"facts-{rank}.json" for rank in (0, 1)], __file__, str(folder), "work")
     return folder
 
 
@@ -237,7 +209,7 @@ def test_a_checkpoint_is_continued_by_any_number_of_processes_with_as_many_parts
 
 
 def test_a_process_that_ends_is_an_error_in_the_others_and_the_run_resumes(folder):
-    started = pair(folder, "lose")
+    started = pair(__file__, str(folder), "lose")
     errors = [one.communicate(timeout=HANGS)[1] for one in started]
     assert started[1].returncode == 9 and started[0].returncode == LostProcess.exit_code, errors[0][-3000:]
     assert "LostProcess: process 0 of 2 cannot go on, because another one ended" in errors[0]
@@ -253,7 +225,7 @@ def test_a_process_that_ends_is_an_error_in_the_others_and_the_run_resumes(folde
 
 
 def test_a_process_that_ends_in_a_training_is_an_error_in_the_others(folder):
-    first, second = pair(folder, "lose_training")
+    first, second = pair(__file__, str(folder), "lose_training")
     error = first.communicate(timeout=HANGS)[1]
     second.communicate(timeout=HANGS)
     assert first.returncode == LostProcess.exit_code and "LostProcess: process 0 of 2 cannot" in error, error[-3000:]
@@ -261,7 +233,7 @@ def test_a_process_that_ends_in_a_training_is_an_error_in_the_others(folder):
 
 
 def test_a_process_that_is_silent_is_an_error_in_time(folder):
-    first, second = pair(folder, "silent")
+    first, second = pair(__file__, str(folder), "silent")
     error = first.communicate(timeout=HANGS)[1]
     assert "LostProcess: process 0 of 2 cannot go on" in error and "TRANSPIKE_PATIENCE" in error, error[-3000:]
     second.communicate("", timeout=HANGS)

@@ -21,6 +21,7 @@ from transpike.errors import DataError, LostProcess, SettingError, TranspikeErro
 from transpike.training import ranks
 from transpike.workflow.distributed import check_alike, processes
 from transpike.workflow.shared_batches import Batch, numbered, shared
+from two_processes import environment, finished, launched, needs_gloo, pair
 from waiting import HANGS
 
 SAMPLES, SIZE = 90, 20
@@ -165,22 +166,9 @@ def lose(folder: Path) -> None:
         ts.evaluate(ts.load(folder / "network.transpike"), batches(), timesteps=2)
 
 
-def environment(**more: str) -> dict[str, str]:
-    helpers = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return {**os.environ, "PYTHONPATH": helpers, "OMP_NUM_THREADS": "1", **more}
-
-
-LAUNCH = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-
-
-def launched(*words: str) -> subprocess.CompletedProcess:
-    return subprocess.run((*LAUNCH, *words), capture_output=True, text=True, timeout=HANGS, env=environment())
-
-
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
-        pytest.skip("this torch has no Gloo")
+    needs_gloo()
     folder = tmp_path_factory.mktemp("shared")
     snn = ts.convert(
         stored("fully-connected"),
@@ -193,11 +181,8 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def found(network: Path) -> list[dict]:
-    answer = launched(__file__, str(network))
-    # Gloo's threads may abort a process that is about to end, its work done: what it found is the last that it writes
-    aborted = "terminate called without an active exception" in answer.stderr
     files = [network / f"found-{rank}.json" for rank in (0, 1)]
-    assert answer.returncode == 0 or (aborted and all(map(Path.exists, files))), answer.stderr[-20000:]
+    finished(files, __file__, str(network))
     return [json.loads(file.read_text()) for file in files]
 
 
@@ -249,17 +234,7 @@ def test_the_command_prints_once_what_one_process_prints(network):
 
 
 def test_a_process_that_ends_is_an_error_in_the_others(network):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    started = [
-        subprocess.Popen(
-            (sys.executable, __file__, str(network), "lose"), stderr=subprocess.PIPE, text=True,
-            env=environment(RANK=str(rank), LOCAL_RANK=str(rank), **group),
-        )
-        for rank in (0, 1)
-    ]  # fmt: skip
+    started = pair(__file__, str(network), "lose")
     errors = [one.communicate(timeout=HANGS)[1] for one in started]
     assert started[1].returncode == 9
     assert "LostProcess: process 0 of 2 cannot go on, because another one ended" in errors[0]

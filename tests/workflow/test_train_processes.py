@@ -1,8 +1,6 @@
 """Several processes train one network: as torchrun starts them, on CPUs."""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from transpike.errors import DataError, SettingError
 from transpike.training import ranks, settings
 from transpike.training.source import loop
 from transpike.workflow.train import Training, save_weights, train
-from waiting import HANGS
+from two_processes import finished, needs_gloo
 
 SETTINGS = {
     "epochs": 2,
@@ -110,17 +108,9 @@ def work(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
-        pytest.skip("this torch has no Gloo")
+    needs_gloo()
     folder = tmp_path_factory.mktemp("processes")
-    launch = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", __file__)
-    helpers = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {**os.environ, "PYTHONPATH": helpers}
-    answer = subprocess.run((*launch, str(folder)), capture_output=True, text=True, timeout=HANGS, env=environment)
-    # Gloo's threads may abort a process that is about to end, its work done: facts are the last that it writes
-    aborted = "terminate called without an active exception" in answer.stderr
-    done = all((folder / f"facts-{rank}.json").exists() for rank in (0, 1))
-    assert answer.returncode == 0 or (aborted and done), answer.stderr[-20000:]
+    finished([folder / f"facts-{rank}.json" for rank in (0, 1)], __file__, str(folder))
     return folder
 
 

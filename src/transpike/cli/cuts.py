@@ -5,8 +5,7 @@ from pathlib import Path
 import click
 
 import transpike as ts
-from transpike import report
-from transpike.cli import _base, _inputs
+from transpike.cli import _base, _inputs, _processes
 from transpike.cli._settings import ENERGY, NUMBERS
 from transpike.energy import EnergyModel
 
@@ -55,9 +54,4 @@ def command(
             task=_base.task_named(task, dataset),
             progress=lambda done, _: progress(done, min(limit or 10**12, len(dataset.test))),
         )
-    for path in reports:
-        report.save(result, path, command=_base.typed())
-    if as_json:
-        _base.print_json(result.to_json())
-    else:
-        report.show(result)
+    _processes.deliver(result, reports, as_json)

@@ -130,11 +130,8 @@ class Estimates:
         if state is not None:
             copied = reals is not None  # what it hears may be too large, and the state is then needed once more
             state = tuple(last(part.clone() if copied else part, layer.axis) for part in state)
-        fan, first, batch = (
-            self._fan(placed) if name in self.counted else None,
-            None if t else placed.first,
-            len(self.run.x),
-        )
+        first, batch = None if t else placed.first, len(self.run.x)
+        fan = self._fan(placed) if name in self.counted else None
         reads = self._fan(placed, "reads") if name in self.counted and name in self.run.counter.state_fans else None
         found = layer.run(steps, batch, levels, heard, added, first, state, fan, passed, not self.ends, reads)
         if found is None:
