@@ -134,7 +134,6 @@ static void list_pixels(const tp_source *s, const tp_plan *plan, char *scratch, 
                         int64_t row, int64_t steps) {
     uint16_t *list = (uint16_t *)(scratch + plan->pixel_lists) + slot * TP_STEPS * plan->pixel_entries;
     const int64_t width = s->width * s->groups, group = s->channels / s->groups;
-    const int64_t of_plane = s->plane_channels ? s->plane_channels : group;
     int32_t *starts = (int32_t *)(scratch + plan->pixel_starts) + slot * TP_STEPS * (width + 1);
     uint32_t *steps_with_events = (uint32_t *)(scratch + plan->pixel_steps) + slot * width;
     const uint32_t every = ~(uint32_t)0 >> (TP_STEPS - steps);
@@ -146,7 +145,7 @@ static void list_pixels(const tp_source *s, const tp_plan *plan, char *scratch, 
             for (int64_t p = 0; p < s->plane_count; ++p) {
                 const uint32_t *words = s->planes[p] + sample * s->sample_words + row * s->row_words +
                                         x * s->column_words + g * group;
-                for (int64_t c = 0; c < of_plane; c += TP_UNIT) {
+                for (int64_t c = 0; c < group; c += TP_UNIT) {
                     uint8_t bytes[2][TP_STEPS];
                     uint32_t some = steps_of(words + c) & every;
                     active |= some;
@@ -159,7 +158,7 @@ static void list_pixels(const tp_source *s, const tp_plan *plan, char *scratch, 
                         by_step(words + c, bytes[0]);
                         by_step(words + c + 8, bytes[1]);
                     }
-                    const uint16_t c16 = (uint16_t)(c + p * s->plane_channels);
+                    const uint16_t c16 = (uint16_t)c;
                     const h16 low = {c16, c16, c16, c16, c16, c16, c16, c16}, high = low + 8;
                     if (__builtin_popcount(some) > FEW_STEPS)
                         for (int64_t t = 0; t < steps; ++t)

@@ -43,8 +43,6 @@ typedef struct {
 
 /* Inputs of one channel each, of which no lists are made. */
 static inline int is_depthwise(const tp_source *s) { return s->kind == TP_MASKED || s->kind == TP_GRADED; }
-/* How many entries a channel may have in the list of a step. */
-static inline int64_t entries_of(const tp_source *s) { return s->plane_channels ? 1 : s->plane_count; }
 static inline int is_lookup(const tp_source *s) { return s->kind == TP_LOOKUP || s->kind == TP_NARROW_LOOKUP; }
 
 /* Rows that are prepared together, and every source's offset in the scratch memory. Returns the bytes per thread. */

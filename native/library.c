@@ -116,8 +116,8 @@ int64_t tp_plan_scratch(const tp_layer *layer, tp_plan *plans, int64_t *rows) {
             together = 1; /* its rows of places are not stored */
             continue;
         }
-        p->pixel_entries = with_room(s->width * s->channels * entries_of(s));
-        p->window_entries = with_room(s->width * s->kernel_y * s->channels * entries_of(s));
+        p->pixel_entries = with_room(s->width * s->channels * s->plane_count);
+        p->window_entries = with_room(s->width * s->kernel_y * s->channels * s->plane_count);
         p->columns = at;
         at += align(2 * s->width * 8);
         p->pixel_starts = at;
@@ -167,10 +167,6 @@ static int64_t possible(const tp_layer *layer) {
             !within(s->kernel_y, 1, STRIDE) || !within(s->kernel_x, 1, SIZE) || !within(s->stride_y, 1, STRIDE) ||
             !within(s->stride_x, 1, STRIDE) || !within(s->padding_y, 0, STRIDE) || !within(s->padding_x, 0, STRIDE) ||
             !within(s->dilation_y, 1, STRIDE) || !within(s->dilation_x, 1, STRIDE))
-            return 0;
-        if (s->plane_channels && (!within(s->plane_channels, TP_UNIT, SIZE) || s->plane_channels % TP_UNIT ||
-                                  (s->kind != TP_GATHER && s->kind != TP_NARROW) || s->groups != 1 ||
-                                  s->channels != s->plane_channels * s->plane_count))
             return 0;
         if (is_depthwise(s) && (s->channels != layer->channels || s->kernel_y * s->kernel_x > TP_TAPS))
             return 0;

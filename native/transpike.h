@@ -41,7 +41,6 @@ typedef struct {
     int64_t kind, plane_count;
     int64_t sample_words, row_words, column_words; /* strides */
     int64_t height, width, channels, groups;       /* channels: padded; a multiple of TP_UNIT in every group */
-    int64_t plane_channels; /* 0: planes add up; else each has that many of the channels, one after another, in 1 group */
     int64_t kernel_y, kernel_x, stride_y, stride_x, padding_y, padding_x, dilation_y, dilation_x;
 } tp_source;
 

@@ -53,8 +53,6 @@ static source random_source(int64_t kind, int64_t channels, int64_t height, int6
     s->dilation_y = 1 + below(2), s->dilation_x = 1 + below(2);
     s->height = (height - 1) * s->stride_y + 1 + below(3), s->width = (width - 1) * s->stride_x + 1 + below(3);
     s->column_words = s->channels, s->row_words = s->width * s->channels, s->sample_words = s->height * s->row_words;
-    if (!lookup && !masked && s->groups == 1 && below(2))
-        s->plane_channels = s->channels, s->channels *= s->plane_count;
     const uint32_t **planes = room_for(s->plane_count * (int64_t)sizeof *planes);
     const int64_t density = below(5);
     for (int64_t p = 0; p < s->plane_count; ++p) {
@@ -124,9 +122,8 @@ static int64_t current(const source *x, int64_t sample, int64_t y, int64_t colum
                 const int64_t first = is_depthwise(s) ? o : o / (channels / s->groups) * x->inputs;
                 const uint32_t *words = s->planes[p] + sample * s->sample_words + row * s->row_words +
                                         at * s->column_words + first;
-                const int64_t own = s->plane_channels;
-                for (int64_t i = own ? p * own : 0; i < (own ? (p + 1) * own : x->inputs); ++i)
-                    if (words[own ? i - p * own : i] >> t & 1)
+                for (int64_t i = 0; i < x->inputs; ++i)
+                    if (words[i] >> t & 1)
                         sum += (int64_t)s->factors[p] *
                                x->whole[((o * x->inputs + i) * s->kernel_y + ky) * s->kernel_x + kx];
             }

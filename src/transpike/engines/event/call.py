@@ -34,7 +34,7 @@ class LayerCall:
         for struct, source in zip(sources, layer.sources, strict=False):
             struct.weights, struct.block_weights = source.weights.data_ptr(), source.block_weights.data_ptr()
             struct.units, struct.factors = source.units.data_ptr(), source.factors.data_ptr() or None
-            struct.kind, struct.groups, struct.plane_channels = source.kind, source.groups, source.plane_channels
+            struct.kind, struct.groups = source.kind, source.groups
             for name in ("kernel", "stride", "padding", "dilation"):
                 for axis, value in zip("yx", getattr(source, name), strict=True):
                     setattr(struct, f"{name}_{axis}", value)

@@ -63,8 +63,7 @@ class Source:
     in blocks, and geometry; for ``GRADED`` all planes, and their ``factors``.
 
     It reads ``channels`` padded channels of the wire from ``first`` on: those of a wide wire are divided among several
-    sources, because list entries have 16 bits. With ``plane_channels``, all planes of a narrow wire are channels one
-    after another, whose weights are multiplied by the factors: one list instead of one for each factor.
+    sources, because list entries have 16 bits.
     """
 
     wire: str
@@ -75,7 +74,6 @@ class Source:
     weights: Tensor
     units: Tensor
     factors: Tensor
-    plane_channels: int
     block_weights: Tensor
     groups: int
     kernel: tuple[int, int]
@@ -309,9 +307,6 @@ class _Compiler:
         longest = most_listed(width, kernel)
         single = planes == 1 or (planes == 2 and len(set(self.planes[wire])) > 1)  # two equal factors of a burst
         tabled = single and kernel[0] <= TALLEST and table <= LARGEST_TABLE
-        beside = len(self.planes[wire]) * every
-        if groups == 1 and every == UNIT and len(set(self.planes[wire])) > 1 and beside <= longest and not tabled:
-            return GATHER, 1, beside
         few = every == UNIT or (groups == 1 and kernel == (1, 1) and every <= FEW)
         if tabled and (few or (groups == 1 and not longest)):
             return LOOKUP, 1, UNIT
@@ -342,8 +337,7 @@ class _Compiler:
             padding, dilation = pair(op.padding, 0), pair(op.dilation, 1)
         if max(kernel[0], *stride, *padding, *dilation) > FARTHEST:
             raise UnfitError(f"its stride, padding, dilation or kernel is beyond {FARTHEST}")
-        blocks, planes = list(zip(starts, units, strict=True)), self.planes[wire]
-        beside = size // len(planes) if size > padded(inputs) else 0  # the channels of planes one after another
+        blocks = list(zip(starts, units, strict=True))
         units_of = torch.zeros(0)
         if kind in (MASKED, GRADED):
             weight = op.weight.expand(channels) if op.weight.ndim == 0 else op.weight
@@ -353,9 +347,6 @@ class _Compiler:
         else:
             dense = ungrouped(op, groups, inputs, channels) * factor  # (out, in of a group, y, x)
             dense = dense[:, first : first + size]
-            if beside:
-                dense = F.pad(dense, (0, 0, 0, 0, 0, beside - inputs))
-                dense = torch.cat([dense * each for each in planes], 1)
             narrow = narrow_units(dense)
             if narrow is not None and (kind == GATHER or sums_are_narrow(dense / narrow[:, None, None, None])):
                 kind = NARROW if kind == GATHER else NARROW_LOOKUP
@@ -366,20 +357,16 @@ class _Compiler:
         weights = torch.cat([part.to(kept).reshape(-1) for part in parts])
         sizes = [0, *(part.numel() for part in parts)]
         offsets = torch.tensor(sizes).cumsum(0)[:-1].contiguous()
-        size = size if beside else min(size, padded(inputs) - first)
-
-        def source(part: tuple[int, ...], weights: Tensor, units: Tensor, levels: Tensor, each: int) -> Source:
-            geometry = groups, kernel, stride, padding, dilation
-            return Source(wire, part, first, size, kind, weights, units, levels, each, offsets, *geometry)
-
-        if kind == GRADED or beside:
+        size, found, planes = min(size, padded(inputs) - first), list[Source](), self.planes[wire]
+        geometry = groups, kernel, stride, padding, dilation
+        if kind == GRADED:
             every, levels = tuple(range(len(planes))), torch.tensor(planes, dtype=torch.float32)
-            return [source(every, weights, units_of, levels, beside)]
-        found = list[Source]()
+            return [Source(wire, every, first, size, kind, weights, units_of, levels, offsets, *geometry)]
         for each in sorted(set(planes), reverse=True):
             own = tuple(index for index, one in enumerate(planes) if one == each)
-            scaled = (weights, units_of * each) if kind in (NARROW, NARROW_LOOKUP) else (weights * each, units_of)
+            narrow_kind, none = kind in (NARROW, NARROW_LOOKUP), torch.zeros(0)
+            scaled = (weights, units_of * each, none) if narrow_kind else (weights * each, units_of, none)
             tables = kind in (LOOKUP, NARROW_LOOKUP)  # they read one plane
             for part in [(index,) for index in own] if tables else [own]:
-                found.append(source(part, *scaled, torch.zeros(0), 0))
+                found.append(Source(wire, part, first, size, kind, *scaled, offsets, *geometry))
         return found

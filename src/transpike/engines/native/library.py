@@ -32,7 +32,7 @@ class Source(ctypes.Structure):
         ("factors", c_void_p),
         ("block_weights", c_void_p),
         *((name, c_int64) for name in ("kind", "plane_count", "sample_words", "row_words", "column_words")),
-        *((name, c_int64) for name in ("height", "width", "channels", "groups", "plane_channels")),
+        *((name, c_int64) for name in ("height", "width", "channels", "groups")),
         *((f"{name}_{axis}", c_int64) for name in ("kernel", "stride", "padding", "dilation") for axis in "yx"),
     ]
 
