@@ -295,7 +295,8 @@ class _Compiler:
         kernel, taps = pair(op.weight.shape[2:], 1), prod(op.weight.shape[2:])
         if op.groups == inputs == channels:
             kept = ((kernel[1] - 1) * pair(op.dilation, 1)[1] + 1) * kernel[0]
-            if len(self.planes[wire]) > 1 and 1 < taps <= MOST_TAPS and kept <= MOST_KEPT:
+            # of two planes it takes as long as a list of places for each
+            if len(self.planes[wire]) > 2 and 1 < taps <= MOST_TAPS and kept <= MOST_KEPT:
                 return GRADED, 1, every
             if taps * planes <= MOST_TAPS:
                 return MASKED, 1, every
@@ -358,15 +359,15 @@ class _Compiler:
         sizes = [0, *(part.numel() for part in parts)]
         offsets = torch.tensor(sizes).cumsum(0)[:-1].contiguous()
         size, found, planes = min(size, padded(inputs) - first), list[Source](), self.planes[wire]
-        geometry = groups, kernel, stride, padding, dilation
+        geometry, none = (groups, kernel, stride, padding, dilation), torch.zeros(0)
         if kind == GRADED:
             every, levels = tuple(range(len(planes))), torch.tensor(planes, dtype=torch.float32)
             return [Source(wire, every, first, size, kind, weights, units_of, levels, offsets, *geometry)]
         for each in sorted(set(planes), reverse=True):
             own = tuple(index for index, one in enumerate(planes) if one == each)
-            narrow_kind, none = kind in (NARROW, NARROW_LOOKUP), torch.zeros(0)
-            scaled = (weights, units_of * each, none) if narrow_kind else (weights * each, units_of, none)
+            whole = kind in (NARROW, NARROW_LOOKUP)  # weights of 16 bits, which carry the factor in their units
+            own_weights, own_units = (weights, units_of * each) if whole else (weights * each, units_of)
             tables = kind in (LOOKUP, NARROW_LOOKUP)  # they read one plane
             for part in [(index,) for index in own] if tables else [own]:
-                found.append(Source(wire, part, first, size, kind, *scaled, offsets, *geometry))
+                found.append(Source(wire, part, first, size, kind, own_weights, own_units, none, offsets, *geometry))
         return found
