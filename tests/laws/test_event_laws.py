@@ -1,5 +1,6 @@
 """The event engine fires the reference's spikes and counts them alike, with every instruction set and thread count."""
 
+import math
 from collections.abc import Iterator
 
 import pytest
@@ -181,7 +182,7 @@ def test_auto_takes_dense_layers_where_they_fire_too_often(monkeypatch):
     recipe = ts.recipes.ECC(timesteps=STEPS)
     kernels = {}
     for limit in (0.0, 1.0):
-        monkeypatch.setattr(auto_engine, "break_even", lambda limit=limit: limit)
+        monkeypatch.setattr(auto_engine, "break_even", lambda several, limit=limit: limit)
         snn = ts.convert(case.graph, recipe, case.calibration)
         trace = run(snn, case.x, "auto")
         assert_same_spikes(trace, run(snn, case.x, "reference"))
@@ -205,8 +206,17 @@ def test_the_rates_that_auto_sees_are_those_of_the_inputs():
                 assert rate == pytest.approx(float(trace.trains[source.wire].mean()), rel=1e-6)
 
 
-def test_the_break_even_rate_of_this_machine_is_a_rate():
-    assert 0.02 <= auto_engine.break_even() <= 1.0
+@pytest.mark.parametrize("several", [False, True])
+def test_the_break_even_rate_of_this_machine_is_a_rate(several):
+    assert 0.02 <= auto_engine.break_even(several) < math.inf
+
+
+@pytest.mark.parametrize(("dense", "expected"), [(3.0, 2.05), (1.1, 0.15), (0.5, 0.02)])
+def test_dense_pays_where_events_take_as_long(monkeypatch, dense, expected):
+    """Events take 1 s at 5 % and 1 s more for each event per input; also above one event, of several levels or sums."""
+    costs = {("Event", 0.05): 1.0, ("Event", 0.2): 1.15, ("Dense", 0.05): dense}
+    monkeypatch.setattr(auto_engine, "_cost", lambda rate, engine, several: costs[type(engine).__name__, rate])
+    assert auto_engine.break_even.__wrapped__(False) == pytest.approx(expected)
 
 
 def test_auto_says_why_it_runs_dense():

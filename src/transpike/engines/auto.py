@@ -24,7 +24,7 @@ from transpike.engines.run import Run
 from transpike.lowering.exact_grid import put_on_grid
 from transpike.lowering.lowered import lower
 from transpike.lowering.program import Program
-from transpike.neurons import IntegrateAndFire
+from transpike.neurons import Burst, IntegrateAndFire
 from transpike.ops import Conv, Mean
 from transpike.readouts import AccumulatedMembrane
 from transpike.schedules import Streaming
@@ -38,7 +38,7 @@ BREAK_EVEN = 0.25
 class Auto:
     """Events for the layers where they are faster, dense for the others; same spikes on the exact grid.
 
-    The first batch gives the firing rate of each layer's inputs; a short measurement gives the rate above which a dense
+    The first batch gives the events of each layer's inputs; a short measurement gives the rate above which a dense
     layer is faster on this machine (off the grid: a fixed rate, so that results do not depend on a clock). A trace's
     ``kernels`` lists the kernel of each layer and the reason. ``memory``: limit of the memory that a run adds, in
     bytes.
@@ -80,14 +80,22 @@ def _chosen(program: Program, x: Tensor, sample_ids: Tensor, memory: int) -> Eve
     """The plan for this network, made on its first samples; None if the dense engine is faster."""
     if "auto" not in program.prepared:
         plan = full_plan(program)
-        limit = break_even() if _on_grid(program) else BREAK_EVEN
+        on_grid, rates = _on_grid(program), _rates(program, plan, x, sample_ids, memory)
         unwanted = frozenset(
-            name for name, rate in _rates(program, plan, x, sample_ids, memory).items() if rate > limit
+            name
+            for name, rate in rates.items()
+            if rate > (break_even(_sends_levels(plan, name)) if on_grid else BREAK_EVEN)
         )
         if unwanted:
             plan = EventPlan(program, unwanted)
         program.prepared["auto"] = plan if plan.choice.layers.keys() - unwanted else None
     return program.prepared["auto"]
+
+
+def _sends_levels(plan: EventPlan, name: str) -> bool:
+    """Whether a layer reads or sends spikes of several levels."""
+    layer, planes = plan.choice.layers[name], plan.choice.planes
+    return max(len(planes[wire]) for wire in (name, *layer.wires)) > 1
 
 
 def _on_grid(program: Program) -> bool:
@@ -126,24 +134,31 @@ def _wire_rate(program: Program, name: str, sent: dict[str, float]) -> float:
 
 
 @functools.cache
-def break_even() -> float:
-    """The firing rate at which this machine's dense convolution is as fast as events (64 channels, 3×3, 8×8)."""
-    low, high = _cost(0.05, Event()), _cost(0.2, Event())
+def break_even(several: bool) -> float:
+    """The events per input and step at which this machine's dense convolution is as fast (64 channels, 3×3, 8×8).
+
+    ``several``: of neurons with several levels, which take longer in the dense engine. More than 1 where dense is
+    slower at any firing rate: inputs of several levels, and of sums, have several events.
+    """
+    low, high = _cost(0.05, Event(), several), _cost(0.2, Event(), several)
     slope = max((high - low) / 0.15, 1e-9)
-    return min(1.0, max(0.02, 0.05 + (_cost(0.05, Dense()) - low) / slope))
+    return max(0.02, 0.05 + (_cost(0.05, Dense(), several) - low) / slope)
 
 
-def _cost(rate: float, engine: Event | Dense) -> float:
+def _cost(rate: float, engine: Event | Dense, several: bool) -> float:
     """Seconds for a convolution with inputs of this firing rate: the better of two runs."""
     generator = torch.Generator().manual_seed(0)
+
+    def neuron(threshold: float, initial: Tensor) -> IntegrateAndFire | Burst:
+        parts = ReLU(), torch.tensor(threshold), initial
+        return Burst(*parts, gamma=2) if several else IntegrateAndFire(*parts)
+
     weight = torch.randn(64, 64, 3, 3, generator=generator)
-    neuron = IntegrateAndFire(ReLU(), torch.tensor(1.0), torch.rand(64, 8, 8, generator=generator))
-    many = IntegrateAndFire(ReLU(), torch.tensor(64.0), torch.tensor(0.0))
     graph = Graph((
         Node("input", Input((64, 8, 8))),
-        Node("first", neuron, ("input",)),
+        Node("first", neuron(1.0, torch.rand(64, 8, 8, generator=generator)), ("input",)),
         Node("conv", Conv(weight=weight, padding=(1, 1)), ("first",)),
-        Node("second", many, ("conv",)),
+        Node("second", neuron(64.0, torch.tensor(0.0)), ("conv",)),
         Node("answer", Mean(axes=(2, 3)), ("second",)),
     ))  # fmt: skip
     encoder = ConstantCurrent(largest=1.0)
