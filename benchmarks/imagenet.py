@@ -17,7 +17,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 import transpike as ts
 from transpike.core.preprocessing import Preprocessing
+from transpike.core.recipe import Recipe
 from transpike.recipes import BurstDigits, StreamingSigmaDelta
 from transpike.results.statistics import wilson
 from transpike.results.writing import write_atomically
@@ -72,14 +73,18 @@ def network(models: Path) -> tuple[nn.Module, Preprocessing]:
     return module, spec.preprocessing
 
 
-def converted(folder: Path, module: nn.Module, preprocessing: Preprocessing, x: Tensor) -> dict[str, ts.SNN]:
+def converted(
+    folder: Path, module: nn.Module, preprocessing: Preprocessing, x: Tensor, recipes: Mapping[str, Recipe]
+) -> dict[str, ts.SNN]:
     """The networks of all recipes, made once per folder."""
     found = {}
-    for name, recipe in RECIPES.items():
-        file = folder / f"{name}.transpike"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, recipe in recipes.items():
+        file = folder / f"{name.replace(', ', '-').replace(' ', '-')}.transpike"
         if not file.exists():
-            print(f"converting by {name}", flush=True)
-            ts.save(ts.convert(module, recipe, x, preprocessing=preprocessing), file)
+            start = time.process_time()
+            ts.save(ts.convert(module, recipe, list(x.split(8)), preprocessing=preprocessing), file)
+            print(f"{time.strftime('%H:%M:%S')} {name}: converted in {time.process_time() - start:.0f} s", flush=True)
         found[name] = ts.load(file)
     return found
 
@@ -152,10 +157,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=HERE / "imagenet.json")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    arguments.folder.mkdir(parents=True, exist_ok=True)
     module, preprocessing = network(arguments.models_dir)
     used = calibration(arguments.data_dir)
-    networks = converted(arguments.folder, module, preprocessing, used)
+    networks = converted(arguments.folder, module, preprocessing, used, RECIPES)
     order = torch.randperm(1000, generator=torch.Generator().manual_seed(SEED))[: arguments.images].tolist()
     picture = pictures(arguments.data_dir / PICTURES)
     labels = torch.from_numpy(np.load(arguments.data_dir / PICTURES, allow_pickle=False)["labels"]).long()

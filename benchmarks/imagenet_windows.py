@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from imagenet import PICTURES, SEED, _macs, calibration, network, pictures
+from imagenet import PICTURES, SEED, _macs, calibration, converted, network, pictures
 
 import transpike as ts
 from transpike.recipes import QCFS, Ceiling
@@ -91,15 +91,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=CONTENT)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    arguments.folder.mkdir(parents=True, exist_ok=True)
     module, preprocessing = network(arguments.models_dir)
-    networks = {}
-    for name in arguments.recipes:
-        file = arguments.folder / f"{name}.transpike"
-        if not file.exists():
-            used = calibration(arguments.data_dir)
-            ts.save(ts.convert(module, RECIPES[name], list(used.split(8)), preprocessing=preprocessing), file)
-        networks[name] = ts.load(file)
+    recipes = {name: RECIPES[name] for name in arguments.recipes}
+    networks = converted(arguments.folder, module, preprocessing, calibration(arguments.data_dir), recipes)
     order = torch.randperm(1000, generator=torch.Generator().manual_seed(SEED))[: arguments.images].tolist()
     picture = pictures(arguments.data_dir / PICTURES)
     labels = np.load(arguments.data_dir / PICTURES, allow_pickle=False)["labels"][order].tolist()

@@ -13,12 +13,11 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from imagenet import PICTURES, SEED, _macs, calibration, network, pictures
+from imagenet import PICTURES, SEED, _macs, calibration, converted, network, pictures
 
 import transpike as ts
 from transpike.core.recipe import Recipe
@@ -29,13 +28,13 @@ from transpike.results.writing import write_atomically
 CONTENT = Path(__file__).resolve().with_suffix(".json")
 BATCH, LONG = 4, 32
 WIRES = ("merge", "pairs", "signed", "none")
-MADE: dict[str, Callable[[], Recipe]] = {
-    **{f"ecc, {wires}": lambda wires=wires: ECC(timesteps=LONG, linear_wires=wires) for wires in WIRES},
-    **{f"ceiling, {wires}": lambda wires=wires: Ceiling(timesteps=LONG, linear_wires=wires) for wires in WIRES},
-    **{f"few-steps, {wires}": lambda wires=wires: FewSteps(timesteps=16, linear_wires=wires) for wires in WIRES[:3]},
-    "few-steps of signed neurons, merge": lambda: FewSteps(timesteps=LONG, neuron="signed"),
-    "few-steps of signed neurons, signed": lambda: FewSteps(timesteps=LONG, neuron="signed", linear_wires="signed"),
-    "ecc, merge, long": lambda: ECC(timesteps=256),
+RECIPES: dict[str, Recipe] = {
+    **{f"ecc, {wires}": ECC(timesteps=LONG, linear_wires=wires) for wires in WIRES},
+    **{f"ceiling, {wires}": Ceiling(timesteps=LONG, linear_wires=wires) for wires in WIRES},
+    **{f"few-steps, {wires}": FewSteps(timesteps=16, linear_wires=wires) for wires in WIRES[:3]},
+    "few-steps of signed neurons, merge": FewSteps(timesteps=LONG, neuron="signed"),
+    "few-steps of signed neurons, signed": FewSteps(timesteps=LONG, neuron="signed", linear_wires="signed"),
+    "ecc, merge, long": ECC(timesteps=256),
 }
 """Name → its recipe; streaming networks are read at several steps of one run, and windows run for each number."""
 
@@ -121,21 +120,14 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--models-dir", type=Path, required=True)
     parser.add_argument("--images", type=int, default=64)
-    parser.add_argument("--settings", nargs="+", choices=list(MADE), default=list(MADE))
+    parser.add_argument("--settings", nargs="+", choices=list(RECIPES), default=list(RECIPES))
     parser.add_argument("--folder", type=Path, default=Path("build/linear_wires"))
     parser.add_argument("--output", type=Path, default=CONTENT)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    arguments.folder.mkdir(parents=True, exist_ok=True)
     module, preprocessing = network(arguments.models_dir)
-    networks = {}
-    for name in arguments.settings:
-        file = arguments.folder / f"{name.replace(', ', '-').replace(' ', '-')}.transpike"
-        if not file.exists():
-            used, start = calibration(arguments.data_dir), time.process_time()
-            ts.save(ts.convert(module, MADE[name](), list(used.split(8)), preprocessing=preprocessing), file)
-            print(f"{time.strftime('%H:%M:%S')} {name}: converted in {time.process_time() - start:.0f} s", flush=True)
-        networks[name] = ts.load(file)
+    recipes = {name: RECIPES[name] for name in arguments.settings}
+    networks = converted(arguments.folder, module, preprocessing, calibration(arguments.data_dir), recipes)
     order = torch.randperm(1000, generator=torch.Generator().manual_seed(SEED))[: arguments.images].tolist()
     picture = pictures(arguments.data_dir / PICTURES)
     batches: list[dict[str, Any]] = []

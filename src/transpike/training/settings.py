@@ -164,14 +164,6 @@ def fingerprint(module: nn.Module) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
-def digest(module: nn.Module) -> str:
-    """Sixteen hexadecimal digits of a hash of all tensors."""
-    digest = hashlib.sha256()
-    for value in module.state_dict().values():
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
 def origins(images: Any, *things: Any) -> dict[str, str]:
     """Digests that must not change when a training is resumed: of images in memory, and of the user's code.
 

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from torch import Tensor
 
@@ -19,12 +20,20 @@ ANSWERS = 2**26
 class Shared:
     """``passes``: what a pass found, by the graph, the data and all passes before it; of the last conversion only.
 
-    ``answers``: those of source networks, by network and inputs, as many as fit into ``ANSWERS``.
+    ``answers``: those of source networks, by network and inputs, as many as fit into ``ANSWERS``; ``sources``: what
+    networks that live are called there.
     """
 
     passes: dict[str, dict[Any, Any]] = field(default_factory=dict)
     answers: dict[str, Tensor] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
+    sources: WeakKeyDictionary[Graph, str] = field(default_factory=WeakKeyDictionary)
+
+    def name_of(self, source: Graph) -> str:
+        """What tells a source network from others, found once for each."""
+        if source not in self.sources:
+            self.sources[source] = f"{digest(source.parameters())} {source}"
+        return self.sources[source]
 
     def of_pass(self, place: str) -> dict[Any, Any]:
         """What was found at a place, and what will be."""
@@ -64,7 +73,7 @@ def answer_of(source: Graph, x: Tensor) -> Tensor:
     found = _current.get()
     if found is None:
         return source.run(x)
-    key = f"{digest(source.parameters())}{digest({'x': x})}{x.device} {source}"
+    key = f"{digest({'x': x})} {x.device} {found.name_of(source)}"
     if key not in found.answers:
         answer = source.run(x)
         if answer.nbytes + sum(one.nbytes for one in found.answers.values()) > ANSWERS:

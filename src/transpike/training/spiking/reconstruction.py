@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from transpike.core.cell import Neuron
+from transpike.core.digest import digest
 from transpike.core.graph import Graph, Node
 from transpike.core.op import Synapse
 from transpike.core.pass_ import Context, Pass
@@ -19,7 +20,7 @@ from transpike.errors import DataError, SettingError
 from transpike.readouts import AccumulatedMembrane
 from transpike.training import checkpoint as files
 from transpike.training import schedule
-from transpike.training.settings import digest, fingerprint
+from transpike.training.settings import fingerprint
 from transpike.training.source import augmentation
 from transpike.training.source.loop import diverged, generator_of
 from transpike.training.spiking.ranges import bounds, current_ranges
@@ -282,9 +283,9 @@ class _Reconstruction:
             "timesteps": self.context.timesteps,
             "seed": self.context.seed,
             "inputs": hashlib.sha256(inputs).hexdigest()[:16],
-            "source": digest(self.source.to_module()),
+            "source": digest(self.source.parameters())[:16],
             "network": fingerprint(self.module),
-            "start": digest(self.module),
+            "start": digest(self.module.state_dict())[:16],
             "preprocessing": None,
             "spec": "",
         }

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from transpike.core.digest import digest
 from transpike.core.task import OutcomeTask, Task
 from transpike.engines import Auto
 from transpike.errors import CheckpointError, DataError, SettingError
@@ -24,7 +25,7 @@ from transpike.training import checkpoint as files
 from transpike.training import schedule
 from transpike.training.ranks import Ranks
 from transpike.training.samples import Samples
-from transpike.training.settings import digest, fingerprint, origins
+from transpike.training.settings import fingerprint, origins
 from transpike.training.source import augmentation
 from transpike.training.source.loop import diverged, generator_of, is_better
 from transpike.training.spiking.finetuning import FineTuning
@@ -152,7 +153,7 @@ class Tuning:
                     self.settings,
                 ),
                 "network": fingerprint(self.module),
-                "start": digest(self.module),
+                "start": digest(self.module.state_dict())[:16],
                 "preprocessing": None if preprocessing is None else asdict(preprocessing),
                 "spec": "",
             }
