@@ -5,6 +5,7 @@ import glob
 import itertools
 import re
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,14 +160,10 @@ def shards(patterns: str) -> list[Shard]:
     if missing := [shard for shard in found if isinstance(shard, Local) and not shard.path.is_file()]:
         more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
         raise DataError(f"there is no shard {', '.join(map(str, missing[:NAMED]))}{more}")
-    names = [shard.name for shard in found]
-    if twice := next((name for name, times in _counted(names) if times > 1), None):
+    counted = Counter(shard.name for shard in found)
+    if twice := next((name for name in sorted(counted) if counted[name] > 1), None):
         raise SettingError(f"{patterns} names the shard {twice} twice, so that its samples would count twice")
     return found
-
-
-def _counted(names: list[str]) -> Iterator[tuple[str, int]]:
-    return ((name, len([*group])) for name, group in itertools.groupby(sorted(names)))
 
 
 def _expanded(pattern: str) -> Iterator[str]:

@@ -5,6 +5,8 @@ import time
 import torch
 import torch.nn.functional as F
 
+from transpike.training.source.loop import using_threads
+
 RUNS = 5
 
 
@@ -13,15 +15,11 @@ def calibration_seconds() -> float:
 
     Forward and backward of a convolution of 64 channels, and additions in memory, as the reproductions do most.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        generator = torch.Generator().manual_seed(0)
-        x = torch.randn(32, 64, 16, 16, generator=generator)
-        weight = torch.randn(64, 64, 3, 3, generator=generator).requires_grad_()
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(32, 64, 16, 16, generator=generator)
+    weight = torch.randn(64, 64, 3, 3, generator=generator).requires_grad_()
+    with using_threads(1):
         return min(_once(x, weight) for _ in range(RUNS))
-    finally:
-        torch.set_num_threads(before)
 
 
 def _once(x: torch.Tensor, weight: torch.Tensor) -> float:
