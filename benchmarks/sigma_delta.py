@@ -10,7 +10,8 @@ benchmarks/imagenet.py leaves in its folder; its input here is noise.
 source network's time in the same run: networks of the zoo with seeded weights on noise and, with MODELS and DATA,
 EfficientNet-Lite0 on pictures. *Shares* of the time of a run of all steps by the kind of layer. *Floor*: the time of the
 additions that were counted, as a multiple of the source network's time, if two of them took as long as one multiplication
-of the source network does (16-bit additions of pairs: twice as many numbers in a vector as in float32).
+of the source network does (16-bit additions of pairs: twice as many numbers in a vector as in float32). Writes
+benchmarks/sigma_delta.json, which docs/speed.md shows.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from typing import Any
 
 import imagenet
 import torch
+from machine import description
 from torch import nn
 
 import transpike as ts
@@ -37,6 +39,9 @@ from transpike.engines.native import library
 from transpike.engines.native.sigma_delta import Scans
 from transpike.neurons import SigmaDelta
 from transpike.recipes import StreamingSigmaDelta
+from transpike.results.writing import write_atomically
+
+OUTPUT = Path(__file__).resolve().with_suffix(".json")
 
 SHAPE, STEPS, BATCH, ROUNDS = (96, 56, 56), 8, 3, 5
 
@@ -106,7 +111,7 @@ def network(file: Path, shape: list[int]) -> dict[str, Any]:
 
 def _networks(models: Path | None, data: Path | None) -> Iterator[tuple[str, ts.SNN, torch.Tensor]]:
     """(name, converted network, samples)"""
-    zoo = {"small-cnn": (3, 32, 32), "resnet20": (3, 32, 32), "mobilenet": (3, 32, 32), "vit-tiny": (1, 28, 28)}
+    zoo = {"small-cnn": (3, 32, 32), "resnet20-16-32-64": (3, 32, 32), "mobilenet": (3, 32, 32), "vit-tiny": (1, 28, 28)}
     for name, shape in zoo.items():
         torch.manual_seed(0)
         module, spec = ts.models.build(f"zoo:{name}", num_classes=10, input_shape=shape)
@@ -217,7 +222,8 @@ def main() -> None:
     if arguments.events:
         networks = _networks(arguments.models_dir, arguments.data_dir)
         found = [against_events(*one, batch) for one in networks for batch in (1, 4)]
-        print(json.dumps({"library": library.load()[1], "rows": found}, indent=1))
+        content = {"machine": description(0), "library": library.load()[1], "rows": found}
+        write_atomically(OUTPUT, (json.dumps(content, indent=1) + "\n").encode())
         return
     found = neurons() + ([] if arguments.network is None else [network(arguments.network, arguments.shape)])
     print(json.dumps({"library": library.load()[1], "rows": found}, indent=1))

@@ -1,4 +1,5 @@
-"""docs/speed.md, made from results.json, curves.json and floor.json; ``make bench`` calls it, a test compares.
+"""docs/speed.md, made from results.json, floor.json and the files of other measurements of speed; ``make bench`` calls it,
+a test compares.
 
 python benchmarks/speed_page.py
 """
@@ -12,8 +13,8 @@ OURS, PEER = "transpike", "SpikingJelly"
 HEAD = """# Speed
 
 Time, memory and exactness of runs on a CPU, next to the ANN, to the ANN in int8, and to other libraries on the same
-converted graph. Every number is from a command of `make bench`; the numbers are in `benchmarks/results.json`,
-`benchmarks/curves.json` and `benchmarks/floor.json`, and this page is made from them (`benchmarks/speed_page.py`).
+converted graph. Every number is from a command of `make bench`; the numbers are in `benchmarks/results.json` and in the
+files next to it that each part names, and this page is made from them (`benchmarks/speed_page.py`).
 
 - **R** is time / (T × one forward pass of the ANN in torch, channels last) of the same run; for the ANN itself, time / that
   forward pass. **int8** is time / one forward pass of the ANN in int8 by ONNX Runtime (static quantisation, weights per
@@ -178,8 +179,124 @@ def floor() -> list[str]:
     return lines
 
 
+def pictures() -> list[str]:
+    content = _read("networks224.json")
+    if not content:
+        return []
+    lines = [
+        "## Networks for pictures of 224×224", "",
+        "One thread, seconds of the processor (`benchmarks/networks224.py`, `networks224.json`): networks with seeded weights and",
+        "calibrated normalisation, and EfficientNet-Lite0 with its ImageNet weights. *wires*: what is done between two layers of",
+        "weights ([page](imagenet.md)). *dense*: layers without an event kernel. *operations*: synaptic operations / (T × the ANN's",
+        "multiplications).", "",
+    ]  # fmt: skip
+    head = [
+        "network",
+        "recipe",
+        "wires",
+        "T",
+        "batch",
+        "ms",
+        "R",
+        "rate, %",
+        "operations",
+        "dense",
+        "MiB",
+        "exact grid",
+    ]
+    cells = [[
+        row["network"], f"`{row['recipe'].split('(')[0].lower()}`", row["linear_wires"], str(row["T"]), str(row["batch"]),
+        _number(row["ms"], 0), _number(row["R"]), _percent(row["rate"]), _number(row["operations / (T MACs)"]),
+        str(row["dense"]), _number(row["mib"], 0), "yes" if row["exact"] else "no",
+    ] for row in content["rows"]]  # fmt: skip
+    return [*lines, *_table(head, cells), ""]
+
+
+def levels() -> list[str]:
+    found = _read("results.json").get("levels", [])
+    if not found:
+        return []
+    lines = [
+        "## Spikes of several levels", "",
+        "Processor time of a layer of neurons that send several levels and of its reader (a 3×3 convolution), over that of binary",
+        "neurons at equal events, which are the bits that are set in the levels; one thread, T=32, batch 2, the least of runs in",
+        "turn (`benchmarks/speed.py --parts levels`).", "",
+    ]  # fmt: skip
+    names = [name for name in found[0]["ratio_to_binary"] if name != "binary"]
+    cells = [[
+        str(row["channels"]), str(row["size"]), str(row["groups"]), _percent(row["rate"]), _number(row["binary_ms"]),
+        *(_number(row["ratio_to_binary"][name]) for name in names),
+    ] for row in found]  # fmt: skip
+    return [*lines, *_table(["channels", "height", "groups", "events, %", "binary, ms", *names], cells), ""]
+
+
+def sigma_delta() -> list[str]:
+    content = _read("sigma_delta.json")
+    if not content:
+        return []
+    lines = [
+        "## Sigma-delta networks: time against events", "",
+        "One thread, T=8, seeded weights on noise, and EfficientNet-Lite0 with its ImageNet weights on pictures, as multiples of",
+        "the ANN's time in the same run (`benchmarks/sigma_delta.py --events`, `sigma_delta.json`). *floor*: the additions alone,",
+        "if two of them took as long as one multiplication of the ANN.", "",
+    ]  # fmt: skip
+    head = ["network", "batch", "ANN, ms", "all steps / ANN", "floor", "events per neuron", "additions / MACs",
+            "events per neuron, by step", "time / ANN, by step"]  # fmt: skip
+    cells = [[
+        row["network"], str(row["batch"]), _milliseconds(row["seconds of the ANN"]), _number(row["all steps at once / ANN"]),
+        _number(row["floor"]), _number(row["events per neuron"]), _number(row["additions / multiplications of the ANN"]),
+        " ".join(f"{one:.2f}" for one in row["events per neuron, by step"]),
+        " ".join(f"{one:.1f}" for one in row["time / ANN, by step"]),
+    ] for row in content["rows"]]  # fmt: skip
+    return [*lines, *_table(head, cells), ""]
+
+
+def streams() -> list[str]:
+    content = _read("streams.json")
+    if not content:
+        return []
+    lines = [
+        "## Live streams", "",
+        "Milliseconds of one `run.step(frame)` with a batch of one, next to one forward pass of the ANN in the same turns",
+        "(`benchmarks/streams.py`, `streams.json`). *held*: the input stays; *frame*: a new input in every step.", "",
+    ]  # fmt: skip
+    head = ["network", "step", "engine", "p50, ms", "p99, ms", "p50 / ANN", "steps", "threads"]
+    cells = [[
+        row["network"], row["step"], row["engine"], _number(row["p50_ms"], 3), _number(row["p99_ms"], 3),
+        _number(row["of_ann"]), str(row["steps"]), str(row["threads"]),
+    ] for row in content["rows"]]  # fmt: skip
+    return [*lines, *_table(head, cells), ""]
+
+
+def threads() -> list[str]:
+    content = _read("threads.json")
+    if not content:
+        return []
+    lines = [
+        "## Two processes on the same cores", "",
+        "Each process has as many threads as there are cores. *part*: the batches of the slower process over half of what one",
+        f"process does alone (goal {100 * content['goal']:.0f} %). The command line sets passive waiting where nothing is set",
+        "(`benchmarks/threads.py`, `threads.json`).", "",
+    ]  # fmt: skip
+    head = [
+        "`OMP_WAIT_POLICY`",
+        "processes",
+        "threads",
+        "batches alone",
+        "part, %",
+        "CPU ms of a batch alone",
+        "together",
+    ]
+    cells = [[
+        row["policy"], str(row["processes"]), str(row["threads"]), str(row["batches_alone"]), _percent(row["least_share"]),
+        _milliseconds(row["cpu_seconds_alone"]), _milliseconds(row["cpu_seconds_together"]),
+    ] for row in content["rows"]]  # fmt: skip
+    return [*lines, *_table(head, cells), ""]
+
+
 def page() -> str:
-    return "\n".join([HEAD, *rows(), *curves(), *floor()]).rstrip() + "\n"
+    parts = (rows, pictures, levels, sigma_delta, streams, threads, curves, floor)
+    return "\n".join([HEAD, *(line for part in parts for line in part())]).rstrip() + "\n"
 
 
 if __name__ == "__main__":
