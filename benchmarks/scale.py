@@ -11,7 +11,6 @@ exchange. Computed: everything about more pictures and nodes.
 import argparse
 import json
 import math
-import pickle
 import resource
 import statistics
 import subprocess
@@ -26,6 +25,7 @@ from torch import Tensor, nn
 
 import transpike as ts
 from transpike.results.writing import write_atomically
+from transpike.workflow.shared_batches import dumped, loaded
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs/scale.md"
@@ -151,13 +151,13 @@ def one_evaluation(snn: ts.SNN, x: Tensor) -> dict[str, float]:
         file = ts.save(snn, Path(folder) / "net.transpike")
         size, load = file.stat().st_size, processor_seconds(lambda: ts.load(file))
     report = ts.evaluate(snn, [(x[:1], torch.zeros(1, dtype=torch.int64))])
-    result = pickle.dumps((report.activities, report.outcomes, report.ann_outcomes))
+    result = dumped((report.activities, report.outcomes, report.ann_outcomes))
     start, gather = group_seconds(len(result))
     return {
         "file_bytes": size,
         "load_seconds": load,
         "exchange_bytes": len(result),
-        "unpack_seconds": processor_seconds(lambda: pickle.loads(result), 20),
+        "unpack_seconds": processor_seconds(lambda: loaded(result), 20),
         "group_seconds": start,
         "gather_seconds": gather,
     }

@@ -20,7 +20,7 @@ from transpike.core.graph import Graph
 from transpike.errors import DataError, LostProcess, SettingError, TranspikeError
 from transpike.training import ranks
 from transpike.workflow.distributed import check_alike, processes
-from transpike.workflow.shared_batches import Batch, numbered, shared
+from transpike.workflow.shared_batches import Batch, dumped, loaded, numbered, shared
 from two_processes import environment, finished, launched, needs_gloo, pair
 from waiting import HANGS
 
@@ -334,3 +334,18 @@ if __name__ == "__main__":
     else:
         work(Path(sys.argv[1]))
         torch.distributed.barrier()  # so that neither leaves while the other still speaks
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.float16, torch.bfloat16, torch.float32, torch.int32])  # fmt: skip
+def test_tensors_of_results_arrive_as_they_were(dtype: torch.dtype) -> None:
+    numbers = torch.tensor([[0.0, -0.0, 1.5], [3.25, 100.0, -7.0]]).to(dtype)
+    tensors = [numbers, numbers.t(), numbers[0, 0], numbers[:, :0], numbers.double(), torch.nn.Parameter(numbers.double())]  # fmt: skip
+    arrived = loaded(dumped({"tensors": tensors, "more": (numbers, "text")}))
+    for one, other in zip(arrived["tensors"], tensors, strict=True):
+        assert type(one) is type(other) and one.dtype is other.dtype and one.requires_grad == other.requires_grad
+        assert one.shape == other.shape
+        assert one.detach().reshape(-1).view(torch.uint8).equal(other.detach().reshape(-1).view(torch.uint8))
+    before = arrived["tensors"][1].clone()
+    arrived["tensors"][0].fill_(1)  # it can be written to, and alone
+    assert arrived["tensors"][1].equal(before)
+    assert arrived["more"][0].equal(numbers) and arrived["more"][1] == "text"

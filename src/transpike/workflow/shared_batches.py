@@ -1,6 +1,8 @@
 """Batches that the processes of torchrun share: number k belongs to process k modulo their number."""
 
+import io
 import itertools
+import math
 import pickle
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -91,7 +93,7 @@ def shared(ranks: Ranks, batches: Iterable[Batch], run: Callable[[Batch], Result
                 marks.append((batch.size, batch.mark))
                 if place == ranks.rank:
                     with alone():
-                        result = pickle.dumps(run(batch))
+                        result = dumped(run(batch))
         except Exception as error:
             failed = packed(error)
         # a process whose batch failed has not read on
@@ -107,7 +109,7 @@ def shared(ranks: Ranks, batches: Iterable[Batch], run: Callable[[Batch], Result
             if failed and len(read) <= place:
                 raise pickle.loads(failed)
             if result:
-                yield pickle.loads(result)
+                yield loaded(result)
             if failed:
                 raise pickle.loads(failed)
         left = None if left is None else left - len(known)
@@ -115,9 +117,64 @@ def shared(ranks: Ranks, batches: Iterable[Batch], run: Callable[[Batch], Result
             return
 
 
+class _Dumper(pickle.Pickler):
+    """Leaves plain tensors out: PyTorch writes and reads each of them as a file, and results have hundreds of small ones."""
+
+    def __init__(self, written: io.BytesIO) -> None:
+        super().__init__(written, pickle.HIGHEST_PROTOCOL)
+        self.tensors: list[Tensor] = []
+
+    def persistent_id(self, value: Any) -> int | None:
+        if type(value) is not Tensor or value.requires_grad or value.device.type != "cpu":
+            return None
+        if value.layout is not torch.strided or value.is_neg() or value.is_quantized:
+            return None
+        self.tensors.append(value)
+        return len(self.tensors) - 1
+
+
+class _Loader(pickle.Unpickler):
+    def __init__(self, data: bytes, tensors: list[Tensor]) -> None:
+        super().__init__(io.BytesIO(data))
+        self.tensors = tensors
+
+    def persistent_load(self, number: int) -> Tensor:
+        return self.tensors[number]
+
+
+def dumped(value: Any) -> bytes:
+    """``value`` for ``loaded``; its tensors of one type are written as one."""
+    written = io.BytesIO()
+    dumper = _Dumper(written)
+    dumper.dump(value)
+    kinds: dict[torch.dtype, list[int]] = {}
+    for number, tensor in enumerate(dumper.tensors):
+        kinds.setdefault(tensor.dtype, []).append(number)
+    joined = [
+        (kind, numbers, _bytes(torch.cat([dumper.tensors[number].flatten() for number in numbers])))
+        for kind, numbers in kinds.items()
+    ]
+    return pickle.dumps((written.getvalue(), [tuple(tensor.shape) for tensor in dumper.tensors], joined))
+
+
+def loaded(data: bytes) -> Any:
+    """What ``dumped`` was given. Tensors of one type share their memory."""
+    written, shapes, joined = pickle.loads(data)
+    tensors: dict[int, Tensor] = {}
+    for kind, numbers, content in joined:
+        values = torch.frombuffer(bytearray(content), dtype=kind) if content else torch.empty(0, dtype=kind)
+        parts = values.split([math.prod(shapes[number]) for number in numbers])
+        tensors |= {number: part.view(shapes[number]) for number, part in zip(numbers, parts, strict=True)}
+    return _Loader(written, [tensors[number] for number in range(len(shapes))]).load()
+
+
 def _mark(*tensors: Tensor) -> int:
     """A checksum of values."""
     found = 0
     for value in tensors:
-        found = zlib.crc32(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes(), found)
+        found = zlib.crc32(_bytes(value), found)
     return found
+
+
+def _bytes(value: Tensor) -> bytes:
+    return value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
