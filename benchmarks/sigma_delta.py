@@ -111,7 +111,12 @@ def network(file: Path, shape: list[int]) -> dict[str, Any]:
 
 def _networks(models: Path | None, data: Path | None) -> Iterator[tuple[str, ts.SNN, torch.Tensor]]:
     """(name, converted network, samples)"""
-    zoo = {"small-cnn": (3, 32, 32), "resnet20-16-32-64": (3, 32, 32), "mobilenet": (3, 32, 32), "vit-tiny": (1, 28, 28)}
+    zoo = {
+        "small-cnn": (3, 32, 32),
+        "resnet20-16-32-64": (3, 32, 32),
+        "mobilenet": (3, 32, 32),
+        "vit-tiny": (1, 28, 28),
+    }
     for name, shape in zoo.items():
         torch.manual_seed(0)
         module, spec = ts.models.build(f"zoo:{name}", num_classes=10, input_shape=shape)

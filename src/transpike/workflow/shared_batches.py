@@ -118,7 +118,7 @@ def shared(ranks: Ranks, batches: Iterable[Batch], run: Callable[[Batch], Result
 
 
 class _Dumper(pickle.Pickler):
-    """Leaves plain tensors out: PyTorch writes and reads each of them as a file, and results have hundreds of small ones."""
+    """Leaves plain tensors out: PyTorch treats each of them as a file, and results have hundreds of small ones."""
 
     def __init__(self, written: io.BytesIO) -> None:
         super().__init__(written, pickle.HIGHEST_PROTOCOL)
