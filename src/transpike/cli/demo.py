@@ -7,7 +7,7 @@ import click
 import torch
 
 import transpike as ts
-from transpike import report
+from transpike import chips, report
 from transpike.cli import _base
 from transpike.errors import MissingExtra
 from transpike.results.writing import check_folder, write_atomically
@@ -76,12 +76,16 @@ def command(output_dir: Path, epochs: int, timesteps: int, seed: int, as_json: b
     with _base.progress_bar("simulations") as bar:
         why = ts.explain(snn, dataset.test.batches(64), samples=EXPLAINED, progress=bar)
     spikes = ts.record(snn, dataset.test.batches(64), classes=dataset.classes)
+    fits = [ts.chip_fit(snn, chip) for chip in chips.names()]
     written = ["report.json", "digits.transpike"]
     try:
         report.draw(both, output_dir / "accuracy.png")
-        everything: list[report.Result] = [result, result_synchronous, cost, why, spikes]
-        report.save(everything, output_dir / "report.html", command=_base.typed())
-        written += ["accuracy.png", "report.html"]
+        for name, dark in (("overview.png", False), ("overview-dark.png", True)):
+            report.overview(cost, output_dir / name, dark=dark)
+        everything: list[report.Result] = [result, result_synchronous, cost, why, spikes, *fits]
+        subject = report.Subject(snn, output_dir / "digits.transpike", "--data digits")
+        report.save(everything, output_dir / "report.html", command=_base.typed(), subject=subject)
+        written += ["accuracy.png", "overview.png", "overview-dark.png", "report.html"]
     except MissingExtra as error:
         click.echo(f"no picture and no HTML report: {error}", err=True)
     if as_json:

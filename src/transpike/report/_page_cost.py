@@ -5,7 +5,7 @@ from typing import Any
 from transpike.report import energy_card
 from transpike.report._numbers import short
 from transpike.report._section import Drawing, Section, Table, Tile, drawing, rows
-from transpike.report._style import PAGE, short_name
+from transpike.report._style import PAGE, legend_below, short_name
 from transpike.workflow.cost.result import Cost, ModelCost
 
 
@@ -14,7 +14,7 @@ def tile(result: Cost) -> Tile:
     reached = "" if value is None else f" ({result.metric.text(value)})"
     return Tile(
         f"energy models that favour the {result.snn_name}",
-        f"{result.cheaper} of {len(result.judged)}",
+        f"{result.cheaper} of {len(result.judged)}" if result.judged else "-",
         f"over the {result.ann_name}{reached} with zero skipping" if result.judged else result.verdict,
     )
 
@@ -50,7 +50,7 @@ def _fronts(result: Cost) -> list[Drawing]:
             tips = energy_card.front(axes, result, name, PAGE)
             axes.set_title(short_name(name))
             axes.set_ylabel(result.metric.axis_label)
-            axes.legend(loc="lower right")
+            legend_below(axes)
             return tips
 
         caption = f"{result.metric.title} against energy by {name}: SNN over T, quantised ANN over bits."

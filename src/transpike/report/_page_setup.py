@@ -1,0 +1,110 @@
+"""What a page says about the network as a whole: chips, parameters, and the next steps."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from transpike.report import decision, terminal
+from transpike.report._numbers import size
+from transpike.report._section import Command, Section, Table, rows
+from transpike.report.subject import Subject
+from transpike.workflow.chip_fit.run import ChipFit
+from transpike.workflow.cost.result import Cost
+from transpike.workflow.evaluate.measurement import Measurement
+from transpike.workflow.evaluate.report import Report
+
+ABOUT_THE_RUN = ("Hybrid", "Exact", "Not exact", "Engine", "Note")
+
+
+def chips(fits: Sequence[ChipFit]) -> Section:
+    """Published limits of chips: which are met, and what would have to change."""
+    good = [fit.target.title for fit in fits if fit.fits]
+    lead = f"Fits {', '.join(good)}, as far as limits are public." if good else "Fits none of these chips."
+    found, violated = [], []
+    for fit in fits:
+        broken = len({one.limit for one in fit.misfits} & {*fit.checked})
+        missing = ", ".join(fit.unknown) or "none"
+        found.append((fit.target.title, "yes" if fit.fits else "no", broken, len(fit.checked), missing))
+        violated += [
+            (fit.target.title, one.place, one.limit, one.has, one.allows, one.change, one.source) for one in fit.misfits
+        ]
+    headings = ("chip", "fits", "violated limits", "known limits", "without a public source")
+    tables = [Table(headings, rows(found), left=(0, 1), wrap=(4,))]
+    if violated:
+        tables.append(
+            Table(
+                ("chip", "place", "limit", "network", "chip allows", "change", "source"),
+                rows(violated),
+                "Violated limits",
+                left=(0, 1, 2, 3, 4, 6),
+                wrap=(5,),
+                closed=True,
+            )
+        )
+    note = "The compiler of a chip may still reject a network that fits."
+    analogue = sorted({name for fit in fits for name in fit.analogue})
+    elsewhere = f"Not checked, because they do not spike: {', '.join(analogue)}."
+    return Section("chips", "Chips", (lead,), tables=tuple(tables), notes=(note, elsewhere) if analogue else (note,))
+
+
+def parameters(
+    report: Report | Measurement | None, subject: Subject | None, command: str | None, remarks: tuple[str, ...]
+) -> Section:
+    """The settings, the size and the origin of the network, and the command that reproduces the numbers."""
+    found: list[tuple[str, str]] = []
+    if report is not None:
+        found += [("recipe", report.recipe)]
+    found += [(f"recipe: {name}", value) for name, value in ([] if subject is None else subject.settings)]
+    if report is not None:
+        found += [("schedule", report.schedule), ("input", report.encoder), ("readout", report.readout)]
+        found += [("engine", report.engine), ("task", report.task), ("samples", f"{report.samples:,}")]
+    found += sizes(subject)
+    for name, value in ({} if report is None else report.provenance).items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{key} {part}" for key, part in value.items())
+        if value not in (None, ""):
+            found.append((name.replace("_", " "), str(value)))
+    sentences = [] if report is None else terminal.text(report).splitlines()
+    kept = tuple(line for line in sentences if line.startswith(ABOUT_THE_RUN))
+    kept += tuple(f"Note: {remark}." for remark in remarks)
+    table = Table(("setting", "value"), rows(found), wrap=(1,))
+    return Section("parameters", "Parameters and provenance", kept, tables=(table,), code=command or "")
+
+
+def sizes(subject: Subject | None) -> list[tuple[str, str]]:
+    """The number of parameters and the size of the file, where they are known."""
+    if subject is None:
+        return []
+    numbers, length = subject.parameters, subject.bytes
+    found = [] if numbers is None else [("parameters", f"{numbers:,}")]
+    return found if length is None else [*found, ("file", f"{subject.file}, {size(length)}")]
+
+
+def next_steps(found: dict[type, Any], report: Report | Measurement | None, subject: Subject | None) -> list[Section]:
+    """Commands for what the results suggest, the most useful first; none without the name of a file."""
+    if subject is None or subject.file is None:
+        return []
+    commands = []
+    near = None if report is None else decision.sufficient(report)
+    if report is not None and near is None and (isinstance(report, Report) or report.ann):
+        tuned = f"--output {subject.beside('-tuned.transpike')}"
+        commands.append(Command("Recover what the conversion lost by fine-tuning.", subject.command("finetune", tuned)))
+    if near is not None and report is not None and near.timesteps < report.timesteps:
+        fewer = f"--timesteps {near.timesteps}"
+        commands.append(Command(f"Run T={near.timesteps} only, with its layers.", subject.command("evaluate", fewer)))
+    if isinstance(report, Report) and len(report.curve) > 1 and report.exit is None and near is not None:
+        early = f"--output {subject.beside('-exit.transpike')}"
+        why = "Let every sample stop as soon as its answer is certain."
+        commands.append(Command(why, subject.command("exit", early)))
+    if Cost in found or report is not None:
+        bits = "--activation-bits 2,3,4,8"
+        commands.append(Command("Compare the energy with ANNs of other widths.", subject.command("energy", bits)))
+    origin = {} if report is None else report.provenance
+    if origin.get("model"):
+        flags = f"--model {origin['model']}" + (f" --weights {origin['weights']}" if origin.get("weights") else "")
+        line = " ".join(word for word in ("transpike compare", flags, subject.data, "--recipes ecc,few-steps") if word)
+        commands.append(Command("Compare other recipes on the same network.", line))
+    commands += [
+        Command("Verify that all engines give the same spikes.", subject.command("verify")),
+        Command("Export it as C code.", subject.command("export", f"--to c --output {subject.beside('-c')}")),
+    ]
+    return [Section("next", "Next steps", commands=tuple(commands))]
