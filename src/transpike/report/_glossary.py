@@ -39,7 +39,7 @@ TERMS: Mapping[str, tuple[str, str]] = {
     ),
     "quantised ANN": (
         "quantised ANN",
-        "The same network with activations of a few bits: the fair competitor of an SNN, which also sends few levels.",
+        "The source network with activations of a few bits: the fair competitor of an SNN, which sends few levels too.",
     ),
     "zero skipping": (
         "zero skipping|skip zeros|skips zeros",
@@ -47,8 +47,8 @@ TERMS: Mapping[str, tuple[str, str]] = {
     ),
     "energy model": (
         "energy model",
-        "Published joules for each operation and memory access of one kind of hardware. Ratios can be compared, but not "
-        "the joules of different models.",
+        "Published joules for each operation and memory access of one kind of hardware. Compare ratios of different "
+        "models, not their joules.",
     ),
     "break-even spike rate": (
         "break-even",
@@ -68,7 +68,7 @@ TERMS: Mapping[str, tuple[str, str]] = {
     "raster": (r"\b[Rr]asters?\b", "A picture of single spikes: neurons from top to bottom, time from left to right."),
     "exact": (
         r"\bExact\b|Not exact",
-        "All engines give the same spikes, because weights and thresholds lie on a grid on which sums have no rounding.",
+        "All engines give the same spikes, because weights and thresholds lie on a grid on which sums do not round.",
     ),
     "hybrid network": ("[Hh]ybrid", "A network of which one part spikes; the other part is computed as in the ANN."),
 }

@@ -67,7 +67,9 @@ def parameters(
     kept = tuple(line for line in sentences if line.startswith(ABOUT_THE_RUN))
     kept += tuple(f"Note: {remark}." for remark in remarks)
     table = Table(("setting", "value"), rows(found), wrap=(1,))
-    return Section("parameters", "Parameters and provenance", kept, tables=(table,), code=command or "")
+    return Section(
+        "parameters", "Parameters and provenance", kept, tables=(table,) if found else (), code=command or ""
+    )
 
 
 def sizes(subject: Subject | None) -> list[tuple[str, str]]:

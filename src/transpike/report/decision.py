@@ -10,6 +10,8 @@ from transpike.workflow.evaluate.report import Answer, Report
 POINT = 0.01
 """How much worse than the ANN a share may be to count as close to it; of other metrics ``PART`` of the ANN's value."""
 PART = 0.1
+MISSING = "accuracy was not measured"
+"""How a cost notes that it has no evaluation."""
 
 
 def sentences(report: Report | Measurement | None, cost: Cost | None = None) -> tuple[str, ...]:
@@ -26,6 +28,7 @@ def sentences(report: Report | Measurement | None, cost: Cost | None = None) -> 
     found = [] if report is None else [_measured(report) if isinstance(report, Measurement) else _counted(report)]
     if cost is not None:
         found.append(_energy(cost, None if report is None else sufficient(report)))
+        found += [f"{note[0].upper()}{note[1:]}." for note in cost.notes if report is None and MISSING in note]
     return tuple(found)
 
 
