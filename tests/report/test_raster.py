@@ -55,7 +55,7 @@ def test_the_size_of_a_page_is_bounded(found) -> None:
     report, record = found.results[0], found.results[4]
     steps = 1024
     curve = tuple(dataclasses.replace(report.final, timesteps=t, total_steps=t) for t in range(1, steps + 1))
-    outcomes = {t: report.outcomes[report.final.timesteps] for t in range(1, steps + 1)}
+    outcomes = dict.fromkeys(range(1, steps + 1), report.outcomes[report.final.timesteps])
     train = torch.zeros(steps, 48)
     train[::2] = 1
     layer = dataclasses.replace(record.samples[0].layers[0], train=train, neurons=torch.arange(48))

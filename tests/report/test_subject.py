@@ -1,5 +1,6 @@
 """What a page says about the network: its settings and size, chips, commands that work, terms that it uses."""
 
+import dataclasses
 import re
 import shlex
 
@@ -67,8 +68,6 @@ def test_every_command_is_one_that_the_command_line_understands(found, tags, tmp
 def test_a_network_that_lost_accuracy_is_to_be_fine_tuned(found) -> None:
     report = found.results[0]
     worse = {t: torch.zeros_like(right) for t, right in report.outcomes.items()}
-    import dataclasses
-
     curve = tuple(dataclasses.replace(answer, accuracy=0.0) for answer in report.curve)
     bad = dataclasses.replace(report, curve=curve, outcomes=worse)
     page = Tags(reports.page(bad, subject=reports.Subject(file="net.transpike", data="--data digits")))

@@ -10,7 +10,7 @@ from transpike.report._style import PAGE, legend_below
 from transpike.workflow.evaluate.report import Answer, Report
 
 STABLE = "stable correct"
-SHOWN = 12  # rows of the table, else powers of two
+SHOWN = 64  # rows of the table, else powers of two
 STEPPED = 256  # answers that a reader can step through, at most
 
 
