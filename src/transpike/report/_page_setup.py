@@ -92,7 +92,11 @@ def next_steps(found: dict[type, Any], report: Report | Measurement | None, subj
         commands.append(Command("Recover what the conversion lost by fine-tuning.", subject.command("finetune", tuned)))
     if near is not None and report is not None and near.timesteps < report.timesteps:
         fewer = f"--timesteps {near.timesteps}"
-        commands.append(Command(f"Run T={near.timesteps} only, with its layers.", subject.command("evaluate", fewer)))
+        commands.append(
+            Command(
+                f"Evaluate T={near.timesteps} alone, with the counts of its layers.", subject.command("evaluate", fewer)
+            )
+        )
     if isinstance(report, Report) and len(report.curve) > 1 and report.exit is None and near is not None:
         early = f"--output {subject.beside('-exit.transpike')}"
         why = "Let every sample stop as soon as its answer is certain."

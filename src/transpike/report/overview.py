@@ -4,6 +4,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+from transpike.core.task import ACCURACY
 from transpike.errors import SettingError
 from transpike.report import decision, energy_card, measurement, picture
 from transpike.report._style import DARK, PAPER, Palette, figure, theme, write_picture
@@ -39,10 +40,10 @@ def _metric(axes: Any, report: Report | Measurement, palette: Palette) -> None:
     """The first metric over time, with a ring at the answer that suffices."""
     if isinstance(report, Measurement):
         measurement.paint(axes, report, palette)
-        metric, label = report.metrics[0], report.recipe
+        metric = report.metrics[0]
     else:
         picture.accuracy(axes, {"SNN": report}, palette)
-        metric, label = decision.ACCURACY, "accuracy"
+        metric = ACCURACY
     near = decision.sufficient(report)
     if near is not None and near.score[0] is not None:
         height = metric.shown(near.score[0])
@@ -52,7 +53,7 @@ def _metric(axes: Any, report: Report | Measurement, palette: Palette) -> None:
             f"T={near.timesteps}", (near.total_steps, height), xytext=(8, -16), textcoords="offset points",
             color=palette.series[1], fontweight="bold",
         )  # fmt: skip
-    axes.set_title(f"{label[0].upper() + label[1:]}, {report.samples:,} samples; band: 95 % interval", loc="left")
+    axes.set_title(f"{metric.title}, {report.samples:,} samples; band: 95 % interval", loc="left")
 
 
 def _ratios(axes: Any, result: Cost, palette: Palette) -> None:
