@@ -23,7 +23,7 @@ def section(result: Cost) -> Section:
     sentences = energy_card.text(result).splitlines()
     advice = energy_card.advice(result)
     shown = [line for line in sentences if line.rstrip(".") not in advice]
-    lead = tuple(line for line in shown if not line.startswith(("Not counted", "Note", "Models differ", "*")))
+    lead = (shown[1], shown[0])  # the verdict, then both networks
     figures = []
     if any(one.ratio is not None for one in result.models):
         height = 0.34 * sum(one.ratio is not None for one in result.models) + 1.0

@@ -1,14 +1,13 @@
 """What a page says about the network as a whole: chips, parameters, and the next steps."""
 
+import shlex
 from collections.abc import Sequence
-from typing import Any
 
 from transpike.report import decision, terminal
 from transpike.report._numbers import size
 from transpike.report._section import Command, Section, Table, rows
 from transpike.report.subject import Subject
 from transpike.workflow.chip_fit.run import ChipFit
-from transpike.workflow.cost.result import Cost
 from transpike.workflow.evaluate.measurement import Measurement
 from transpike.workflow.evaluate.report import Report
 
@@ -81,36 +80,29 @@ def sizes(subject: Subject | None) -> list[tuple[str, str]]:
     return found if length is None else [*found, ("file", f"{subject.file}, {size(length)}")]
 
 
-def next_steps(found: dict[type, Any], report: Report | Measurement | None, subject: Subject | None) -> list[Section]:
+def next_steps(report: Report | Measurement | None, subject: Subject | None) -> list[Section]:
     """Commands for what the results suggest, the most useful first; none without the name of a file."""
     if subject is None or subject.file is None:
         return []
-    commands = []
     near = None if report is None else decision.sufficient(report)
+    found: list[tuple[str, str]] = []
     if report is not None and near is None and (isinstance(report, Report) or report.ann):
-        tuned = f"--output {subject.beside('-tuned.transpike')}"
-        commands.append(Command("Recover what the conversion lost by fine-tuning.", subject.command("finetune", tuned)))
-    if near is not None and report is not None and near.timesteps < report.timesteps:
-        fewer = f"--timesteps {near.timesteps}"
-        commands.append(
-            Command(
-                f"Evaluate T={near.timesteps} alone, with the counts of its layers.", subject.command("evaluate", fewer)
-            )
-        )
-    if isinstance(report, Report) and len(report.curve) > 1 and report.exit is None and near is not None:
-        early = f"--output {subject.beside('-exit.transpike')}"
-        why = "Let every sample stop as soon as its answer is certain."
-        commands.append(Command(why, subject.command("exit", early)))
-    if Cost in found or report is not None:
-        bits = "--activation-bits 2,3,4,8"
-        commands.append(Command("Compare the energy with ANNs of other widths.", subject.command("energy", bits)))
+        command = subject.command("finetune", f"--output {subject.beside('-tuned.transpike')}")
+        found.append(("Recover what the conversion lost by fine-tuning.", command))
+    if report is not None and near is not None and near.timesteps < report.timesteps:
+        command = subject.command("evaluate", f"--timesteps {near.timesteps}")
+        found.append((f"Count the operations of every layer at T={near.timesteps}.", command))
+        if isinstance(report, Report) and report.exit is None:
+            command = subject.command("exit", f"--output {subject.beside('-exit.transpike')}")
+            found.append(("Let every sample stop as soon as its answer is certain.", command))
+    command = subject.command("energy", "--activation-bits 2,3,4,8")
+    found.append(("Compare the energy with ANNs of other widths.", command))
     origin = {} if report is None else report.provenance
     if origin.get("model"):
-        flags = f"--model {origin['model']}" + (f" --weights {origin['weights']}" if origin.get("weights") else "")
-        line = " ".join(word for word in ("transpike compare", flags, subject.data, "--recipes ecc,few-steps") if word)
-        commands.append(Command("Compare other recipes on the same network.", line))
-    commands += [
-        Command("Verify that all engines give the same spikes.", subject.command("verify")),
-        Command("Export it as C code.", subject.command("export", f"--to c --output {subject.beside('-c')}")),
-    ]
-    return [Section("next", "Next steps", commands=tuple(commands))]
+        flags = [f"--{key} {shlex.quote(str(origin[key]))}" for key in ("model", "weights") if origin.get(key)]
+        words = ["transpike compare", *flags, subject.data, "--recipes ecc,few-steps"]
+        found.append(("Compare other recipes on the same network.", " ".join(filter(None, words))))
+    found.append(("Verify that all engines give the same spikes.", subject.command("verify")))
+    command = subject.command("export", f"--to c --output {subject.beside('-c')}")
+    found.append(("Export the network as C code.", command))
+    return [Section("next", "Next steps", commands=tuple(Command(*pair) for pair in found))]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transpike.errors import MissingExtra, one_line, printable
+from transpike.errors import MissingExtra, SettingError, one_line, printable
 from transpike.results.writing import write_atomically
 
 
@@ -42,6 +42,7 @@ PAGE = Palette("#010101", "#010102", tuple(f"#0102{number:02x}" for number in ra
 LONGEST = 48  # letters of a name in a picture
 LEGEND = 18  # letters of a label up to which a legend has columns
 PIXELS = 115  # per inch, at most
+KINDS = ("png", "svg", "pdf")
 CUSTOM = {PAGE.ink: "ink", PAGE.faint: "faint"} | {colour: f"series-{n}" for n, colour in enumerate(PAGE.series)}
 
 
@@ -76,8 +77,13 @@ def figure(width: float, height: float) -> Any:
 
 
 def write_picture(drawn: Any, path: str | Path) -> None:
-    """Write a figure as .png, .svg or .pdf by the extension of ``path``; the same figure gives the same bytes."""
+    """Write a figure as .png, .svg or .pdf by the extension of ``path``; the same figure gives the same bytes.
+
+    Raises SettingError for other extensions.
+    """
     kind, buffer = Path(path).suffix.lower().removeprefix("."), io.BytesIO()
+    if kind not in KINDS:
+        raise SettingError(f"a picture is saved as .png, .svg or .pdf, not {Path(path).suffix or Path(path).name!r}")
     dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
     with library().rc_context({"svg.hashsalt": "transpike"}):
         drawn.savefig(buffer, format=kind, dpi=150, metadata=dates.get(kind))

@@ -94,7 +94,7 @@ def _filled(
     sections, tiles = _sections(found, reports)
     if judged is not None or subject is not None or command or remarks:
         sections.append(_page_setup.parameters(judged, subject, command, remarks))
-    sections += _page_setup.next_steps(found, judged, subject)
+    sections += _page_setup.next_steps(judged, subject)
     tiles += [Tile(name, value) for name, value in _page_setup.sizes(subject)[:1]]
     everything = [*(reports or {}).values(), *(one for kind, one in found.items() if kind not in (Report, ChipFit))]
     warnings = dict.fromkeys(line for one in everything for line in terminal.warned(one))
