@@ -6,13 +6,13 @@ from html.parser import HTMLParser
 class Tags(HTMLParser):
     """Opened and closed tags fit, ids are unique; collects addresses and text.
 
-    ``tables``: rows of each table, as label → text; ``sections``: the text of each section by its id.
+    ``tables``: rows of each table, as label → text; ``sections``: the text of each section by its id, ``codes`` its code.
     """
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.open, self.ids, self.addresses, self.words = [], [], [], []
-        self.tables, self.sections = [], {}
+        self.tables, self.sections, self.codes = [], {}, {}
         self._section, self._label = "", None
         self.feed(text)
         assert not self.open
@@ -52,5 +52,7 @@ class Tags(HTMLParser):
         self.words.append(data)
         if self._section and "svg" not in self.open and "style" not in self.open:
             self.sections[self._section] += f" {data}"
+        if "pre" in self.open:
+            self.codes.setdefault(self._section, []).append(data)
         if self._label is not None:
             self.tables[-1][-1][self._label] += data

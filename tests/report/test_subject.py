@@ -51,10 +51,7 @@ def test_every_command_is_one_that_the_command_line_understands(found, tags, tmp
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my nets").mkdir()
     ts.save(found.snn, "my nets/net.transpike")  # finetune asks for a file that exists
-    commands = re.findall(
-        r"(transpike (?:(?!transpike |Copy).)+)", re.sub(r"[.] (?=[A-Z])", "\n", tags.sections["next"])
-    )
-    lines = [line.strip() for part in commands for line in part.split("\n") if line.startswith("transpike ")]
+    lines = tags.codes["next"]
     assert {"evaluate", "exit", "energy", "compare", "verify", "export"} <= {shlex.split(line)[1] for line in lines}
     for line in lines:
         _, name, *words = shlex.split(line)

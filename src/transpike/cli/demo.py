@@ -10,6 +10,7 @@ import transpike as ts
 from transpike import chips, report
 from transpike.cli import _base
 from transpike.errors import MissingExtra
+from transpike.report import decision
 from transpike.results.writing import check_folder, write_atomically
 from transpike.workflow.train import Progress, Row
 
@@ -92,6 +93,7 @@ def command(output_dir: Path, epochs: int, timesteps: int, seed: int, as_json: b
         _base.print_json(content)
         return
     report.show(result)
+    say("\n".join(decision.sentences(result, cost)))
     last = result_synchronous.final
     say(
         f"Layer-synchronous schedule, as computed by the authors of ECC: {last.accuracy:.2%} at T={last.timesteps} "

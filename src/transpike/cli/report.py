@@ -17,6 +17,7 @@ from transpike.core.graph import PackedInput
 from transpike.core.recipe import Recipe
 from transpike.data import Dataset
 from transpike.errors import SettingError
+from transpike.report import decision
 from transpike.snn import SNN
 from transpike.workflow.evaluate.measurement import Measurement
 from transpike.workflow.evaluate.report import Report
@@ -89,6 +90,7 @@ def command(
     judged: dict[str, Any] = {"task": asked, "output": output_name}
     settings: dict[str, Any] = {"timesteps": timesteps, "engine": engine, "memory": memory, **judged}
     results: list[report.Result] = []
+    cost = None
     if "energy" in without:
         total = min(limit or 10**12, len(dataset.test))
         with _base.progress_bar("evaluating") as bar:
@@ -137,6 +139,7 @@ def command(
     if as_json:
         _base.print_json(report.to_json(results))
     else:
+        click.echo("\n".join(decision.sentences(evaluated, cost)))
         click.echo(report.text(evaluated))
         for line in missing:
             click.echo(f"Note: {line}.")
