@@ -137,6 +137,12 @@ def test_what_cannot_be_on_a_page_is_refused(found, tmp_path):
         ts.report.save(spikes, tmp_path / "x.png")
     with pytest.raises(SettingError, match=r"\.html"):
         ts.report.save(spikes, tmp_path / "x.doc")
+    for draw in (
+        lambda path: ts.report.draw({"a": found.results[0]}, path),
+        lambda path: ts.report.overview(cost, path),
+    ):
+        with pytest.raises(SettingError, match="a picture is saved as .png, .svg or .pdf, not '.doc'"):
+            draw(tmp_path / "x.doc")
     assert not list(tmp_path.iterdir())
 
 
