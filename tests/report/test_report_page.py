@@ -141,7 +141,7 @@ def test_what_cannot_be_on_a_page_is_refused(found, tmp_path):
         lambda path: ts.report.draw({"a": found.results[0]}, path),
         lambda path: ts.report.overview(cost, path),
     ):
-        with pytest.raises(SettingError, match="a picture is saved as .png, .svg or .pdf, not '.doc'"):
+        with pytest.raises(SettingError, match=r"a picture is saved as \.png, \.svg or \.pdf, not '\.doc'"):
             draw(tmp_path / "x.doc")
     assert not list(tmp_path.iterdir())
 
