@@ -23,7 +23,7 @@ def tiles(report: Report) -> tuple[Tile, ...]:
             f"{best.accuracy:.2%}",
             f"{best.low:.2%} to {best.high:.2%}; ANN {report.ann_accuracy:.2%}",
         ),
-        Tile("accuracy change", f"{_change(report, best)} points", f"SNN minus ANN, at T={best.timesteps}"),
+        Tile("accuracy change, points", _change(report, best), f"SNN minus ANN, at T={best.timesteps}"),
         Tile(
             "recommended T",
             f"{best.timesteps:,}",
@@ -145,12 +145,12 @@ def _latency(reports: dict[str, Report]) -> Section:
         found.append((label, *("never" if t is None else f"{t:,}" for t in near), *settled))
     first = next(iter(reports.values()))
     lead = (
-        "Total time steps until the answer is ready, with pipeline and delays. Samples differ in the time after which "
-        "their answer is correct and stable: a bound on what an early exit can save, known only afterwards."
+        "Total time steps, with pipeline and delays, until the accuracy is within a distance of the ANN, and until "
+        "samples are stable correct. An early exit can save at most what samples differ in the latter."
     )
     headings = (
-        "network", "steps until within\n2 points of the ANN", "1 point", "½ point", "steps until stable\ncorrect, mean",
-        "p50", "p95", "p99",
+        "network", "within\n2 points", "within\n1 point", "within\n½ point",
+        *(f"stable correct,\n{name}" for name in ("mean", "p50", "p95", "p99")),
     )  # fmt: skip
     answers = "" if len(first.curve) > 1 else "This network gives one answer, at the end of its windows."
     left = [of(early_exit(one.exit, one), "Early exit") for one in reports.values() if one.exit is not None]

@@ -21,13 +21,13 @@ def chips(fits: Sequence[ChipFit]) -> Section:
     found, violated = [], []
     for fit in fits:
         broken = len({one.limit for one in fit.misfits} & {*fit.checked})
-        missing = ", ".join(fit.unknown) or "none"
-        found.append((fit.target.title, "yes" if fit.fits else "no", broken, len(fit.checked), missing))
+        found.append((fit.target.title, "yes" if fit.fits else "no", broken, len(fit.checked), len(fit.unknown)))
         violated += [
-            (fit.target.title, one.place, one.limit, one.has, one.allows, one.change, one.source) for one in fit.misfits
+            (fit.target.title, one.place, one.limit.replace("_", " "), one.has, one.allows, one.change, one.source)
+            for one in fit.misfits
         ]
-    headings = ("chip", "fits", "violated limits", "known limits", "without a public source")
-    tables = [Table(headings, rows(found), left=(0, 1), wrap=(4,))]
+    headings = ("chip", "fits", "violated\nlimits", "known\nlimits", "limits without\na public source")
+    tables = [Table(headings, rows(found), left=(0, 1))]
     if violated:
         tables.append(
             Table(
@@ -39,6 +39,10 @@ def chips(fits: Sequence[ChipFit]) -> Section:
                 closed=True,
             )
         )
+    missing = [(fit.target.title, ", ".join(fit.unknown).replace("_", " ")) for fit in fits if fit.unknown]
+    if missing:
+        title = "Limits without a public source"
+        tables.append(Table(("chip", "limits"), rows(missing), title, wrap=(1,), closed=True))
     note = "The compiler of a chip may still reject a network that fits."
     analogue = sorted({name for fit in fits for name in fit.analogue})
     elsewhere = f"Not checked, because they do not spike: {', '.join(analogue)}."

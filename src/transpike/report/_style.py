@@ -34,7 +34,7 @@ PAPER = Palette(
 DARK = Palette(
     "#e4e8ec",
     "#46505b",
-    ("#56b4e9", "#ff9e4a", "#3ddbaa", "#f08cbc", "#d9c84a", "#b7a6ff", "#ffc4dd", "#a3adb8", "#d8a878", "#4fd0d8"),
+    ("#56b4e9", "#ff9e4a", "#3ddbaa", "#e06aa6", "#d9c84a", "#b7a6ff", "#ffc4dd", "#a3adb8", "#d8a878", "#4fd0d8"),
     "#14181d",
 )
 PAGE = Palette("#010101", "#010102", tuple(f"#0102{number:02x}" for number in range(10)), "none")
@@ -125,12 +125,12 @@ def legend_below(axes: Any, size: float = 9) -> None:
         axes.figure.legend(handles, labels, loc="outside lower left", ncols=columns, fontsize=size)
 
 
-def reference(axes: Any, value: float, text: str, palette: Palette) -> None:
-    """A dashed line at the value of the ANN, with its name at the right."""
+def reference(axes: Any, value: float, text: str, palette: Palette, side: str = "right") -> None:
+    """A dashed line at the value of the ANN, with its name at one side."""
     axes.axhline(value, color=palette.ink, linestyle="--", linewidth=1)
-    axes.annotate(
-        text, (1, value), xycoords=("axes fraction", "data"), xytext=(-4, 4), textcoords="offset points", ha="right"
-    )
+    place, shift = (1, -4) if side == "right" else (0, 4)
+    frame = ("axes fraction", "data")
+    axes.annotate(text, (place, value), xycoords=frame, xytext=(shift, 4), textcoords="offset points", ha=side)
 
 
 def log_ticks(axis: Any) -> None:

@@ -175,9 +175,13 @@ def _height(result: Cost, point: Point) -> str:
     return f"{shown:.2f}%" if result.metric.share else result.metric.text(point.value)
 
 
-def ratios(axis: Any, result: Cost, palette: Palette) -> dict[str, str]:
-    """Draw SNN / ANN of each model as dots; bars: range when one constant is halved or doubled."""
-    shown = [one for one in reversed(result.models) if one.ratio is not None]
+def ratios(axis: Any, result: Cost, palette: Palette, judging: bool = False) -> dict[str, str]:
+    """Draw SNN / ANN of each model as dots; bars: range when one constant is halved or doubled.
+
+    ``judging``: only the models that count for the verdict.
+    """
+    models = result.judged if judging else result.models
+    shown = [one for one in reversed(models) if one.ratio is not None]
     tips = {}
     for row, one in enumerate(shown):
         assert one.ratio is not None

@@ -159,6 +159,8 @@ def fits(axis: Any, result: Explanation, name: str, palette: Palette) -> None:
     axis.set_xscale("log", base=2)
     axis.set_yscale("log")
     axis.set_xticks(times, [str(t) for t in times])
+    axis.minorticks_off()
+    axis.yaxis.set_major_formatter("{x:g}")
     axis.set_title(short_name(name))
     axis.set_xlabel("t")
     axis.set_ylabel("relative squared error")

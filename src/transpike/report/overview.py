@@ -12,7 +12,7 @@ from transpike.workflow.cost.result import Cost
 from transpike.workflow.evaluate.measurement import Measurement
 from transpike.workflow.evaluate.report import Report
 
-LETTERS = 104  # of a line of the title
+LETTERS = 112  # of a line of the title
 
 
 def overview(result: Cost, path: str | Path, *, dark: bool = False) -> Path:
@@ -27,7 +27,7 @@ def overview(result: Cost, path: str | Path, *, dark: bool = False) -> Path:
     palette = DARK if dark else PAPER
     title = [textwrap.fill(one, LETTERS) for one in decision.sentences(report, result)]
     with theme(palette):
-        drawn = figure(9.6, 3.5 + 0.19 * "\n".join(title).count("\n"))
+        drawn = figure(9.6, 3.4 + 0.19 * "\n".join(title).count("\n"))
         left, right = drawn.subplots(1, 2, width_ratios=(1.15, 1))
         _metric(left, report, palette)
         _ratios(right, result, palette)
@@ -57,13 +57,15 @@ def _metric(axes: Any, report: Report | Measurement, palette: Palette) -> None:
 
 
 def _ratios(axes: Any, result: Cost, palette: Palette) -> None:
-    """Energy ratios of all models, with the side on which the SNN is cheaper."""
-    energy_card.ratios(axes, result, palette)
-    axes.set_title("Energy: SNN divided by quantised ANN", loc="left")
+    """Energy ratios of the models that judge, with the side on which the SNN is cheaper."""
+    energy_card.ratios(axes, result, palette, judging=True)
+    axes.set_title("Energy by every model", loc="left")
     low, high = axes.get_xlim()
-    axes.set_xlim(min(low, 0.45), max(high, 2.2))
-    for text, place, side in (("SNN cheaper ", -3, "right"), (" ANN cheaper", 3, "left")):
+    axes.set_xlim(min(low, 0.4), max(high, 2.5))
+    axes.set_ylim(top=len(result.judged) - 0.2)  # room for the words
+    axes.grid(axis="x", which="both", alpha=0.25)
+    for text, place, side in (("SNN cheaper", -5, "right"), ("ANN cheaper", 5, "left")):
         axes.annotate(
-            text, (1, 1), xycoords=("data", "axes fraction"), xytext=(place, -2), textcoords="offset points", ha=side,
-            va="top", fontsize=8.5,
+            text, (1, 1), xycoords=("data", "axes fraction"), xytext=(place, -3), textcoords="offset points", ha=side,
+            va="top", fontsize=9,
         )  # fmt: skip

@@ -68,7 +68,7 @@ def work(axes: Any, reports: dict[str, Report], palette: Palette) -> None:
         colour = palette.series[number % len(palette.series)]
         axes.plot(steps, operations, marker=marker, markersize=4, color=colour, label=label)
     macs = next(iter(reports.values())).ann_macs / 1e6
-    reference(axes, macs, f"ANN, {macs:.3g} M MACs", palette)
+    reference(axes, macs, f"ANN, {macs:.3g} M MACs", palette, "left")
     over_steps(axes)
     axes.set_ylim(bottom=0)
     axes.set_ylabel("million synaptic operations")

@@ -43,8 +43,8 @@ const stepper = (name, count, start, show) => {
   };
   slider.addEventListener("input", update);
   update();
-  return make("div", { className: "stepper" }, button("◀", "one step back", -1), slider,
-    button("▶", "one step on", 1), output);
+  const buttons = make("div", {}, button("◀", "one step back", -1), button("▶", "one step on", 1));
+  return make("div", { className: "stepper" }, buttons, slider, output);
 };
 
 for (const figure of document.querySelectorAll("figure.stepped")) {
