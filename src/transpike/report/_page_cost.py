@@ -54,14 +54,14 @@ def _fronts(result: Cost) -> list[Drawing]:
             return tips
 
         caption = f"{result.metric.title} against energy by {name}: SNN over T, quantised ANN over bits."
-        found.append(drawing(f"front{number}", caption, paint, 3.6, 3.0))
+        found.append(drawing(f"front{number}", caption, paint, 3.0, 2.7))
     return found
 
 
 def _models(result: Cost) -> Table:
     found = [energy_card.cells(one) for one in result.models]
     headings = (
-        "model", "SNN, µJ", "ANN, µJ", "dense ANN, µJ", "SNN / ANN", "break-even\nspike rate", "constants\n½× … 2×"
+        "model", "SNN,\nµJ", "ANN,\nµJ", "dense\nANN, µJ", "SNN\n/ ANN", "break-even\nspike rate", "constants\n½× … 2×"
     )  # fmt: skip
     note = "" if all(one.judges for one in result.models) else "* counts too many bits for the ANN; not in the verdict."
     return Table(

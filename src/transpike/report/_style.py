@@ -34,7 +34,7 @@ PAPER = Palette(
 DARK = Palette(
     "#e4e8ec",
     "#46505b",
-    ("#56b4e9", "#ff9e4a", "#3ddbaa", "#e06aa6", "#d9c84a", "#b7a6ff", "#ffc4dd", "#a3adb8", "#d8a878", "#4fd0d8"),
+    ("#56b4e9", "#ff9e4a", "#45d98f", "#e06aa6", "#d9c84a", "#b7a6ff", "#ffc4dd", "#a3adb8", "#d8a878", "#4fd0d8"),
     "#14181d",
 )
 PAGE = Palette("#010101", "#010102", tuple(f"#0102{number:02x}" for number in range(10)), "none")
