@@ -7,9 +7,10 @@ import click
 import torch
 
 import transpike as ts
-from transpike import report
+from transpike import chips, report
 from transpike.cli import _base
 from transpike.errors import MissingExtra
+from transpike.report import decision
 from transpike.results.writing import check_folder, write_atomically
 from transpike.workflow.train import Progress, Row
 
@@ -76,18 +77,23 @@ def command(output_dir: Path, epochs: int, timesteps: int, seed: int, as_json: b
     with _base.progress_bar("simulations") as bar:
         why = ts.explain(snn, dataset.test.batches(64), samples=EXPLAINED, progress=bar)
     spikes = ts.record(snn, dataset.test.batches(64), classes=dataset.classes)
+    fits = [ts.chip_fit(snn, chip) for chip in chips.names()]
     written = ["report.json", "digits.transpike"]
     try:
         report.draw(both, output_dir / "accuracy.png")
-        everything: list[report.Result] = [result, result_synchronous, cost, why, spikes]
-        report.save(everything, output_dir / "report.html", command=_base.typed())
-        written += ["accuracy.png", "report.html"]
+        for name, dark in (("overview.png", False), ("overview-dark.png", True)):
+            report.overview(cost, output_dir / name, dark=dark)
+        everything: list[report.Result] = [result, result_synchronous, cost, why, spikes, *fits]
+        subject = report.Subject(snn, output_dir / "digits.transpike", "--data digits")
+        report.save(everything, output_dir / "report.html", command=_base.typed(), subject=subject)
+        written += ["accuracy.png", "overview.png", "overview-dark.png", "report.html"]
     except MissingExtra as error:
         click.echo(f"no picture and no HTML report: {error}", err=True)
     if as_json:
         _base.print_json(content)
         return
     report.show(result)
+    say("\n".join(decision.sentences(result, cost)))
     last = result_synchronous.final
     say(
         f"Layer-synchronous schedule, as computed by the authors of ECC: {last.accuracy:.2%} at T={last.timesteps} "
