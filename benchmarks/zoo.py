@@ -124,7 +124,7 @@ PLANS = {
         archive="cifar10_lossless_5k.npz", held_out=500, weights="resnet20-cifar10.safetensors",
     ),
     "events-cnn": Plan(
-        "CNN for an event camera", "nmnist", "the first 100 test recordings of N-MNIST",
+        "CNN for an event camera", "n-mnist", "the first 100 test recordings of N-MNIST",
         "CC BY-SA 4.0 (N-MNIST, Orchard et al. 2015)", framed,
         ts.Training(epochs=40, learning_rate=0.05, batch_size=50), "CC-BY-SA-4.0",
         "trained by transpike on the first 1,000 training recordings",
@@ -194,8 +194,8 @@ def answers(network: nn.Module, split: ts.data.Split, preprocessing: ts.Preproce
     return torch.cat(found)
 
 
-def train(name: str, plan: Plan, data: ts.data.Dataset, folder: Path, stages: Stages) -> dict[str, torch.Tensor]:
-    """Name → tensor of the trained network, in single precision."""
+def train(name: str, plan: Plan, data: ts.data.Dataset, folder: Path, stages: Stages) -> Path:
+    """The file of the trained network, in single precision."""
     network, preprocessing = built(name, data)
     file = folder / f"{name}.weights.safetensors"
     if "training" not in stages.found:
@@ -217,13 +217,13 @@ def train(name: str, plan: Plan, data: ts.data.Dataset, folder: Path, stages: St
             "cpu_seconds": round(stages.found.get("cpu_seconds", 0.0), 1),
             "settings": plan.training.to_json(), "versions": versions(),
         })  # fmt: skip
-    return ts.models.read_weights(file)
+    return file
 
 
-def published(plan: Plan, arguments: argparse.Namespace, stages: Stages) -> dict[str, torch.Tensor]:
+def published(plan: Plan, arguments: argparse.Namespace, stages: Stages) -> Path:
     folder = arguments.models_dir or Path(os.environ["TRANSPIKE_MODELS"])
     stages.keep("training", {"samples": 50_000, "where": "outside of transpike, on all training images"})
-    return ts.models.read_weights(folder / plan.weights)
+    return folder / plan.weights
 
 
 def narrowed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -231,11 +231,11 @@ def narrowed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def written(
-    name: str, plan: Plan, data: ts.data.Dataset, weights: dict[str, Tensor], folder: Path, stages: Stages
+    name: str, plan: Plan, data: ts.data.Dataset, weights: Path, folder: Path, stages: Stages
 ) -> tuple[nn.Module, ts.Preprocessing]:
     """The network with the weights of the file that it writes, in half precision."""
     network, preprocessing = built(name, data)
-    network.load_state_dict(weights)
+    ts.models.load_weights(network, weights)
     exact = answers(network, data.test, preprocessing, plan.tested)
     metadata = {
         "format": "transpike weights", "spec": f"zoo:{name}",
@@ -257,7 +257,9 @@ def converted(network: nn.Module, recipe: Recipe, calibration: Tensor, preproces
 
 
 def label(recipe: Recipe) -> str:
-    return f"{recipe} T={recipe.timesteps}"
+    """The recipe with its T, which its own text leaves out where it is the default."""
+    text = str(recipe)
+    return text if "timesteps=" in text else f"{text}, T={recipe.timesteps}"
 
 
 def compared(

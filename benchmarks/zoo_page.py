@@ -106,11 +106,12 @@ def section(name: str, entry: dict[str, Any]) -> list[str]:
         f"| ANN | {accuracy(entry['ann'])}; half precision changed {changed} of {entry['ann']['samples']:,} answers |",
         f"| SNN | {accuracy(entry['snn'])}; change {change(made)} points; {percent(made['agreement'])} of the answers are "
         "those of the ANN |",
-        f"| recipe | `{made['recipe']}`, T = {made['timesteps']}, {made['total_steps']} total steps, "
+        f"| recipe | `{made['candidate']}`, {made['total_steps']} total steps, "
         f"{made['calibration_samples']} calibration samples, seed {made['seed']} |",
         f"| work per sample | {millions(made['synaptic_operations'])} synaptic operations and {millions(made['macs'])} "
         f"remaining MACs; ANN {millions(made['ann_macs'])} MACs |",
         f"| energy | {made['verdict']}. SNN / ANN: {ratios(made['energy'])} |",
+        f"| report | {report(name, entry)} |",
         *(files(key, entry[key]) for key in ("weights", "converted")),
     ]  # fmt: skip
     if "by_class" in made:
@@ -140,6 +141,18 @@ def section(name: str, entry: dict[str, Any]) -> list[str]:
 def change(made: dict[str, Any]) -> str:
     """SNN minus ANN, in points."""
     return f"{-100 * made['drop']:+.2f} ({-100 * made['drop_high']:+.2f} to {-100 * made['drop_low']:+.2f})"
+
+
+READ = {"n-mnist": "events:FOLDER"}
+"""Data set → how the command line reads it, where it has no name there."""
+
+
+def report(name: str, entry: dict[str, Any]) -> str:
+    """The command that writes the report of a network."""
+    if entry["data"] == "mitbih":
+        options = ", ".join(f"{key}={value!r}" for key, value in entry["data_options"].items())
+        return f"in Python, with the test split of `ts.data.load('mitbih', {options})`"
+    return f"`transpike report zoo:{name} --data {READ.get(entry['data'], entry['data'])} --output {name}.html`"
 
 
 def ratios(energy: dict[str, float]) -> str:

@@ -4,7 +4,6 @@ import hashlib
 import importlib.util
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -150,14 +149,11 @@ def test_other_classes_and_channels_than_those_of_the_training_are_refused() -> 
 
 
 @pytest.fixture
-def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of trained networks, in which files may be damaged."""
     folder = Path(shutil.copytree(_pretrained.FOLDER, tmp_path / "zoo"))
     monkeypatch.setattr(_pretrained, "FOLDER", folder)
-    _pretrained.pretrained.cache_clear()
-    yield folder
-    monkeypatch.undo()
-    _pretrained.pretrained.cache_clear()
+    return folder
 
 
 def test_a_changed_file_is_refused_with_both_hashes(copy: Path) -> None:

@@ -7,9 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from transpike.core.preprocessing import Preprocessing
@@ -68,10 +66,10 @@ class Packaged:
 class Pretrained:
     """A trained network of the zoo and its conversion, with what was measured of both.
 
-    ``name``: for ``build("zoo:NAME", weights="pretrained")`` and ``load("zoo:NAME")``. ``data`` and ``data_options``:
-    for ``transpike.data.load``; ``test_set``: which of its samples ``ann`` and ``snn`` were measured on. ``licence``:
-    of the weights; ``source``: their origin. ``training`` and ``conversion``: settings, cost and other numbers
-    (docs/zoo.md). ``weights`` and ``converted``: the two files.
+    ``name``: for ``build("zoo:NAME", weights="pretrained")`` and ``load("zoo:NAME")``. ``data``: name of the data set,
+    read with ``data_options`` by ``transpike.data.load``; ``test_set``: which of its samples ``ann`` and ``snn`` were
+    measured on. ``licence``: of the weights; ``source``: their origin. ``training`` and ``conversion``: settings, cost
+    and other numbers (docs/zoo.md). ``weights`` and ``converted``: the two files.
     """
 
     name: str
@@ -110,15 +108,13 @@ def _entry(name: str, content: dict[str, Any]) -> Pretrained:
         "classes": tuple(fields["classes"]),
         "input_shape": tuple(fields["input_shape"]),
         "preprocessing": Preprocessing(mean, std),
-        **{key: MappingProxyType(fields[key]) for key in ("data_options", "training", "conversion")},
         **{key: Measured(**fields[key]) for key in ("ann", "snn")},
         **{key: Packaged(**fields[key]) for key in ("weights", "converted")},
     }
     return Pretrained(**{**fields, **made})
 
 
-@cache
-def pretrained() -> Mapping[str, Pretrained]:
+def pretrained() -> dict[str, Pretrained]:
     """The trained networks that come with transpike, by the name of their network in the zoo.
 
     Raises FileError if the catalogue is missing or damaged.
@@ -126,7 +122,7 @@ def pretrained() -> Mapping[str, Pretrained]:
     path = FOLDER / CATALOGUE
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return MappingProxyType({name: _entry(name, entry) for name, entry in content.items()})
+        return {name: _entry(name, entry) for name, entry in content.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise FileError(f"{path} is missing or damaged ({error}): install transpike again") from error
 
