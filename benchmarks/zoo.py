@@ -363,7 +363,7 @@ def make(name: str, plan: Plan, arguments: argparse.Namespace) -> None:
     recipe = next(one for one in plan.candidates() if label(one) == best["candidate"])
     snn = converted(network, recipe, calibration, preprocessing)
     options = {key: value for key, value in plan.options.items() if recipe.encoder.has_frames}
-    snn.provenance.update({"model": f"zoo:{name}", "weights": f"{name}.safetensors", "data": data.name})
+    snn.provenance.update({"model": f"zoo:{name}", "weights": f"{name}.safetensors", "data": plan.data})
     snn.provenance["data_options"] = options
     file = folder / f"{name}.transpike"
     ts.save(snn, file)
