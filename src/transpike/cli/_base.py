@@ -254,7 +254,9 @@ def load_model(name: str, weights: Path | None, dataset: Dataset) -> tuple[nn.Mo
 def load_trained(name: str, weights: Path | None, dataset: Dataset) -> tuple[nn.Module, Any]:
     """``load_model``, with a warning for an untrained network."""
     if weights is None and name.startswith("zoo:"):
-        click.echo("warning: no --weights: the network is untrained", err=True)
+        ready = name.removeprefix("zoo:") in models.pretrained()
+        hint = " (--weights pretrained uses those that come with it)" if ready else ""
+        click.echo(f"warning: no --weights: the network is untrained{hint}", err=True)
     return load_model(name, weights, dataset)
 
 

@@ -95,7 +95,8 @@ def build(
         kind, name = "zoo", spec
     published = weights == "default"
     if published and kind not in ("torchvision", "timm"):
-        raise SettingError(f"only torchvision: and timm: have weights='default'; give {spec} a safetensors file")
+        own = ", or weights='pretrained' if transpike has trained it" if kind == "zoo" else ""
+        raise SettingError(f"only torchvision: and timm: have weights='default'; give {spec} a safetensors file{own}")
     ready = trained(spec) if weights == PRETRAINED else None
     if ready is not None:
         num_classes, in_channels = _as_trained(ready, num_classes, in_channels)
