@@ -9,7 +9,7 @@ measured with the weights as they are written. Every candidate (recipe and T) is
 and measured on the held-out samples: of those that lose at most 1 point against their source network, the one with the
 fewest synaptic operations is used, without such a one the most accurate. The test samples are measured once, with it.
 
-src/transpike/models/zoo gets NAME.safetensors, NAME.transpike and the entry of catalogue.json;
+src/transpike/models/zoo gets NAME.safetensors, NAME.transpike and the entry of catalogue.json, docs/pictures zoo-NAME.png;
 benchmarks/zoo_page.py makes the page from it.
 """
 
@@ -38,6 +38,7 @@ from transpike.workflow.train import Progress
 
 PACKAGE = Path(ts.models.__file__).with_name("zoo")
 CATALOGUE = PACKAGE / "catalogue.json"
+PICTURES = Path(__file__).resolve().parents[1] / "docs/pictures"
 BATCH, CALIBRATION, SEED, MOST_POINTS, FIRST = 100, 512, 0, 1.0, 40
 APACHE = "Apache-2.0"
 FASHION = "MIT (Fashion-MNIST, Zalando Research)"
@@ -301,10 +302,11 @@ def pattern(shape: tuple[int, ...], binary: bool) -> Tensor:
     return (values < 32).float() if binary else values.float() / 255
 
 
-def measured(plan: Plan, data: ts.data.Dataset, snn: ts.SNN) -> dict[str, Any]:
+def measured(name: str, plan: Plan, data: ts.data.Dataset, snn: ts.SNN) -> dict[str, Any]:
     """Accuracy, counts and energy of the chosen network and its quantised baseline on the test samples."""
     test = data.test.batches(BATCH, limit=plan.tested)
     found = ts.cost(snn, test, timesteps=snn.timesteps)
+    ts.report.save(found, PICTURES / f"zoo-{name}.png")
     report = found.report
     assert isinstance(report, ts.Report)
     low, high = report.drop_interval
@@ -369,7 +371,7 @@ def make(name: str, plan: Plan, arguments: argparse.Namespace) -> None:
     ts.save(snn, file)
     snn = ts.load(file)
     if stages.found.get("measured", {}).get("candidate") != best["candidate"]:
-        stages.keep("measured", {"candidate": best["candidate"], **measured(plan, data, snn)})
+        stages.keep("measured", {"candidate": best["candidate"], **measured(name, plan, data, snn)})
     found = dict(stages.found["measured"])
     shape = data.image_shape if not recipe.encoder.has_frames else (FRAMES, *data.image_shape)
     x = pattern(shape, recipe.encoder.has_frames)
@@ -411,7 +413,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    arguments.folder.mkdir(parents=True, exist_ok=True)
+    for folder in (arguments.folder, PICTURES):
+        folder.mkdir(parents=True, exist_ok=True)
     for name in arguments.only.split(",") if arguments.only else PLANS:
         make(name, PLANS[name], arguments)
 

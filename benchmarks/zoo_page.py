@@ -120,6 +120,7 @@ def section(name: str, entry: dict[str, Any]) -> list[str]:
             for label, ann, snn in zip(entry["classes"], made["by_class"]["ann"], made["by_class"]["snn"], strict=True)
         )
         lines.append(f"| sensitivity, ANN / SNN | {', '.join(parts)} |")
+    lines += ["", f"![Accuracy and energy of {name}, and what both networks cost](pictures/zoo-{name}.png)"]
     lines += ["", "| T | total steps | accuracy (95 %) | synaptic operations |", "|---:|---:|---:|---:|"]
     for answer in made["curve"]:
         found = {"correct": answer["correct"], "samples": entry["snn"]["samples"]}
