@@ -30,12 +30,15 @@ from transpike.core.recipe import Recipe
 from transpike.core.schedule import check_timesteps
 from transpike.core.structure import Branch, Fixed, Leaf, Structure
 from transpike.errors import FileError, TranspikeError
+from transpike.models import trained
 from transpike.results.writing import check_writable, tensor_bytes, write_atomically
 from transpike.snn import SNN
 
 VERSION = 2
 READS = (1, 2)
 """Versions of the format that ``load`` reads; ``core.format1`` maps the names of version 1."""
+ZOO = "zoo:"
+"""In front of a name, in place of a file: the converted network that comes with the package."""
 LARGEST_HEADER = 64 * 2**20
 """Bytes; the header of a typical file has a few hundred kilobytes."""
 LARGEST_TRIAL = 2**26
@@ -172,12 +175,15 @@ def _difference(before: Any, after: Any) -> str:
 
 
 def load(path: str | Path) -> SNN:
-    """Read a network that ``save`` wrote, in format version 1 or 2.
+    """Read a network that ``save`` wrote, in format version 1 or 2; ``zoo:NAME`` is one that comes with transpike.
 
     Classes are looked up in the registry and never imported by name: a plug-in must be installed, or the program must
     register its classes before loading. Raises FileError for a file that is truncated, damaged, foreign or of another
-    version, and for classes that are not registered; the message names the plug-in that wrote them.
+    version, and for classes that are not registered; the message names the plug-in that wrote them. Raises SettingError
+    for a network that the zoo has not converted (``transpike.models.pretrained`` lists those that it has).
     """
+    if str(path).startswith(ZOO):
+        path = trained(str(path)).converted_path()
     path = Path(path)
     try:
         data = path.read_bytes()

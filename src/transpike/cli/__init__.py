@@ -26,6 +26,7 @@ from transpike.results.terminal import printable_streams
 COMMANDS = {
     "demo": "Quick demo: train, convert, evaluate and report on digits.",
     "recipes": "List the conversion methods, or show one.",
+    "models": "List the networks of the zoo, or show a trained one.",
     "train": "Train a network, for example for a conversion.",
     "break-even": "Train until the SNN costs less than its quantised baseline.",
     "inspect": "Print a network layer by layer; check whether it fits a chip.",
