@@ -243,7 +243,7 @@ def test_several_processes_do_not_download_into_the_same_files(tmp_path, monkeyp
     monkeypatch.setenv("TRANSPIKE_DATA", str(tmp_path))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(DataError, match="every process of torchrun would download it .* load it once in one process"):
+    with pytest.raises(DataError, match=r"every process of torchrun would download it .* load it once in one process"):
         data.load("cifar10")
     assert not [*tmp_path.iterdir()]
 
