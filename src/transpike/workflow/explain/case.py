@@ -27,7 +27,7 @@ from transpike.training.spiking.reconstruction import Reconstruct
 from transpike.workflow.convert import convert
 from transpike.workflow.distributed import processes
 from transpike.workflow.explain.layer_errors import LayerSums
-from transpike.workflow.explain.tallies import Compared, Comparison, Rows
+from transpike.workflow.explain.tallies import Compared, ComparedTally, Rows
 from transpike.workflow.hybrid import behind_before
 from transpike.workflow.judged import Judged
 from transpike.workflow.resumable.run import Tally, added_parts
@@ -112,7 +112,7 @@ class Case:
         ``oracle``: also replace each layer by its original. ``reconverted``: the source converted again, to replace
         each of ``PARTS`` of each layer by its counterpart.
         """
-        tally, alone = Comparison(sums), processes().count == 1
+        tally, alone = ComparedTally(sums), processes().count == 1
         after = {name: behind(self.snn.graph, name) for name in sums}
 
         def run(context: Context, shown: Tensor, y: Tensor) -> Compared:

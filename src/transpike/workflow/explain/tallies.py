@@ -43,7 +43,7 @@ class Rows:
         self.parts = [state]
 
 
-class Comparison:
+class ComparedTally:
     """``sums`` of each layer, which are added to, and judged samples (``Task.rows``): of the network, per layer
     replaced by its original, and per (part, layer) replaced.
     """

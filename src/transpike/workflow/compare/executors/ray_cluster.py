@@ -167,8 +167,10 @@ class _OnBoard:
             return None
 
     def write(self, data: bytes | None) -> None:
+        import ray
+
         with contextlib.suppress(Exception):
-            self.board.keep.remote(self.index, data)
+            ray.get(self.board.keep.remote(self.index, data), timeout=ANSWER)
 
     def remove(self) -> None:
         self.write(None)
