@@ -379,6 +379,16 @@ def test_a_file_that_cannot_be_written_is_refused_before_the_work(tmp_path):
         raise AssertionError("the work began")
 
 
+def test_a_link_stays_and_its_file_is_removed(snn, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    seen = []
+    with ts.resumable(tmp_path / "link"):
+        ts.evaluate(
+            snn, images().batches(SIZE, limit=40), progress=lambda *_: seen.append((tmp_path / "file").exists())
+        )
+    assert seen == [True, True] and (tmp_path / "link").is_symlink() and not (tmp_path / "file").exists()
+
+
 def test_a_run_can_begin_anew(snn, begun, killing):
     killing(2)
     split = images()

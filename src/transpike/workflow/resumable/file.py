@@ -1,6 +1,7 @@
 """The file of an evaluation that can be resumed: what its batches have added up to."""
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,8 +76,9 @@ class FileAt:
         write_atomically(self.path, data)
 
     def remove(self) -> None:
+        """Remove the file; of a link the file that it leads to, which ``write`` has written."""
         try:
-            self.path.unlink(missing_ok=True)
+            Path(os.path.realpath(self.path)).unlink(missing_ok=True)
         except OSError as error:
             raise FileError(f"{self.path} cannot be removed: {error.strerror or error}") from error
 
