@@ -198,7 +198,7 @@ def _answers(
             raise DataError("an exit needs targets: give batches of (input, target)")
         ids = torch.arange(batch.first, batch.first + len(x))
         prepared = snn.prepare(x)
-        seen = tally.inputs.observe(prepared)
+        seen: Any = tally.inputs.observe(prepared)
         if ranks.count == 1:  # before the run
             tally.inputs.count(seen)
             seen = None
