@@ -58,6 +58,7 @@ if TYPE_CHECKING:  # imported when they are first used, so that a command line a
     from transpike.workflow.processor import run_processor
     from transpike.workflow.record import record
     from transpike.workflow.reproduce.run import reproduce
+    from transpike.workflow.resumable.run import resumable
     from transpike.workflow.simulate import simulate
     from transpike.workflow.train import train
 
@@ -110,6 +111,7 @@ __all__ = [
     "register",
     "report",
     "reproduce",
+    "resumable",
     "run_processor",
     "save",
     "schedules",
@@ -154,6 +156,7 @@ _HOMES: dict[str, str] = {
     "record": "workflow.record",
     "register": "core.registry",
     "reproduce": "workflow.reproduce.run",
+    "resumable": "workflow.resumable.run",
     "run_processor": "workflow.processor",
     "save": "files",
     "simulate": "workflow.simulate",

@@ -1,7 +1,6 @@
 """Save and load spiking networks as safetensors and JSON, without pickle."""
 
 import dataclasses
-import hashlib
 import importlib.metadata
 import json
 import math
@@ -19,6 +18,7 @@ from transpike.core import format1, registry
 from transpike.core.annotated import fits, wrong_fields
 from transpike.core.answer import AnalogueRest, FunctionOfAnswer
 from transpike.core.codec import classes_in, decode, encode, not_known
+from transpike.core.digest import content_digest
 from transpike.core.encoder import Encoder
 from transpike.core.exit import ExitPolicy
 from transpike.core.graph import Graph, Input, Node, PackedInput
@@ -103,7 +103,7 @@ def save(snn: SNN, path: str | Path, *, metrics: dict[str, Any] | None = None) -
         content = _content(snn, tensors, metrics)
         text = json.dumps(content, sort_keys=True)
         _check_round_trip(snn, json.loads(text), tensors)
-        metadata = {"transpike": str(VERSION), "content": text, "sha256": _digest(text, tensors)}
+        metadata = {"transpike": str(VERSION), "content": text, "sha256": content_digest(text, tensors)}
         data = tensor_bytes(tensors, metadata)
         if (size := int.from_bytes(data[:8], "little")) > LARGEST_HEADER:
             raise FileError(
@@ -203,7 +203,7 @@ def load(path: str | Path) -> SNN:
     if foreign := sorted({str(value.dtype) for value in tensors.values()} - {str(kind) for kind in DTYPES}):
         raise FileError(f"{path} holds tensors of {', '.join(foreign)}, which a spiking network does not have")
     text = metadata.get("content", "")
-    if _digest(text, tensors) != metadata.get("sha256"):
+    if content_digest(text, tensors) != metadata.get("sha256"):
         raise FileError(f"{path} is damaged: its checksum does not match its content; make it again or restore a copy")
     try:
         content = json.loads(text)
@@ -332,12 +332,3 @@ def _metadata(data: bytes, path: Path) -> dict[str, str]:
     if "transpike" not in metadata:
         raise FileError(f"{path} is a safetensors file without a spiking network; give weights with --weights instead")
     return metadata
-
-
-def _digest(text: str, tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass"))
-    for name in sorted(tensors):
-        value = tensors[name]
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.contiguous().numpy().tobytes())
-    return digest.hexdigest()

@@ -47,10 +47,10 @@ OUTPUTS = {
     "convert": ("--output", "--checkpoint"),
     "cuts": ("--report",),
     "demo": ("--output-dir",),
-    "energy": ("--report",),
-    "evaluate": ("--report",),
-    "exit": ("--report", "--output"),
-    "explain": ("--report",),
+    "energy": ("--report", "--checkpoint"),
+    "evaluate": ("--report", "--checkpoint"),
+    "exit": ("--report", "--output", "--checkpoint"),
+    "explain": ("--report", "--checkpoint"),
     "export": ("--output",),
     "finetune": ("--output", "--checkpoint"),
     "inspect": ("--report",),
@@ -118,6 +118,18 @@ def test_an_output_that_can_be_written_begins_the_work_and_leaves_nothing(comman
 def test_a_missing_folder_is_refused_before_the_work(command, flag, file, tmp_path):
     done = invoked(command, flag, tmp_path / "missing" / "out.html", file, tmp_path)
     assert f"there is no folder {tmp_path}/missing" in done.stderr and not (tmp_path / "missing").exists()
+
+
+SHARED = {"convert", "evaluate", "energy", "explain", "exit", "train", "finetune", "break-even"}
+"""Commands of which the first of several processes writes."""
+
+
+@pytest.mark.parametrize("command", sorted(OUTPUTS.keys() - SHARED))
+def test_a_command_that_every_process_would_write_the_files_of_is_refused(command, file, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    done = invoked(command, OUTPUTS[command][0], tmp_path / "out.html", file, tmp_path)
+    assert done.exit_code == 2 and "several processes, which would all write the same files" in done.stderr
+    assert [*tmp_path.iterdir()] == []
 
 
 @pytest.mark.parametrize(("command", "flag"), REPORTS)

@@ -31,6 +31,7 @@ from transpike.data import Dataset, NamedSplit
 from transpike.errors import CheckpointError, DataError, FileError, SettingError
 from transpike.results import terminal, writing
 from transpike.snn import SNN
+from transpike.training.ranks import is_first
 from transpike.workflow.distributed import processes
 
 TRUST = f"{__name__}.trust"
@@ -363,8 +364,13 @@ def check_outputs(*paths: Path | None, reports: tuple[Path, ...] = (), **forms: 
 
 
 def checkpoint_of(output: Path, checkpoint: Path | None) -> Path:
-    """--checkpoint, else next to ``output``. Raises for files that cannot be written; missing folders are created."""
+    """--checkpoint, else next to ``output``. Raises for files that cannot be written; missing folders are created.
+
+    Of several processes, which have not met yet, the first one looks, because it writes.
+    """
     found = checkpoint or output.with_suffix(".checkpoint.safetensors")
+    if not is_first():
+        return found
     if checkpoint is None and output.exists() and not output.is_file():
         raise SettingError(f"{output} is no regular file, so give --checkpoint too")
     writing.check_writable(output, found, make_folder=True)

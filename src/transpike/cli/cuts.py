@@ -23,6 +23,7 @@ from transpike.energy import EnergyModel
 @_base.report_option
 @_base.json_option
 @_base.threads_option
+@_processes.in_one_process
 def command(
     file: Path,
     data_name: str,

@@ -8,7 +8,7 @@ import torch
 
 import transpike as ts
 from transpike import chips, report
-from transpike.cli import _base
+from transpike.cli import _base, _processes
 from transpike.errors import MissingExtra
 from transpike.report import decision
 from transpike.results.writing import check_folder, write_atomically
@@ -30,6 +30,7 @@ EXPLAINED = 128
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed.")
 @_base.json_option
 @_base.threads_option
+@_processes.in_one_process
 def command(output_dir: Path, epochs: int, timesteps: int, seed: int, as_json: bool, threads: int | None) -> None:
     """Quick demo: train a small CNN on digits, convert it with ECC, evaluate it, and write a report."""
     _base.with_threads(threads)

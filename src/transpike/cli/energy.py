@@ -30,6 +30,7 @@ from transpike.energy import EnergyModel
 @_base.json_option
 @_base.threads_option
 @_processes.shares_samples
+@_processes.resumes
 def command(
     file: Path,
     data_name: str,

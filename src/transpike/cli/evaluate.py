@@ -37,6 +37,7 @@ from transpike.workflow.judged import asked as judgement
 @_base.json_option
 @_base.threads_option
 @_processes.shares_samples
+@_processes.resumes
 def command(
     file: Path,
     data_name: str,

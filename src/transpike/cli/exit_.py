@@ -50,6 +50,7 @@ from transpike.workflow.early_exit import fit_exit
 @_base.json_option
 @_base.threads_option
 @_processes.shares_samples
+@_processes.resumes
 def command(
     file: Path,
     data_name: str,

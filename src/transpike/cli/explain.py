@@ -26,6 +26,7 @@ from transpike.workflow.explain.run import SAMPLES
 @_base.json_option
 @_base.threads_option
 @_processes.shares_samples
+@_processes.resumes
 def command(
     file: Path,
     data_name: str,

@@ -10,7 +10,7 @@ import torch
 
 import transpike as ts
 from transpike import exporters
-from transpike.cli import _base, _inputs
+from transpike.cli import _base, _inputs, _processes
 from transpike.cli._parts import settings_of
 from transpike.core.registry import family
 from transpike.workflow.export import check_output, exporter_named
@@ -39,6 +39,7 @@ def _format(text: str) -> tuple[str, dict[str, Any]]:
 @click.option("--timesteps", type=click.IntRange(1), help="Time steps to run (default: the recipe's).")
 @_base.json_option
 @_base.threads_option
+@_processes.in_one_process
 def command(
     file: Path,
     form: str | None,

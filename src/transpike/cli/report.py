@@ -11,7 +11,7 @@ from torch import Tensor
 
 import transpike as ts
 from transpike import chips, report
-from transpike.cli import _base, _inputs
+from transpike.cli import _base, _inputs, _processes
 from transpike.cli._settings import MEMORY, NUMBERS
 from transpike.core.graph import PackedInput
 from transpike.core.recipe import Recipe
@@ -57,6 +57,7 @@ PARTS = ("energy", "explain", "spikes", "chips")
 @_base.output_option
 @_base.json_option
 @_base.threads_option
+@_processes.in_one_process
 def command(
     file: Path,
     data_name: str,

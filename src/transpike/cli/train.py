@@ -1,15 +1,14 @@
 """transpike train."""
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
-from torch import nn
 
 import transpike as ts
 from transpike.cli import _base, _prepared, _settings
+from transpike.core.digest import digest
 from transpike.core.task import ACCURACY
 from transpike.errors import SettingError
 from transpike.training import connectivity, ranks
@@ -68,7 +67,7 @@ def command(
 
     _base.with_threads(threads)
     checkpoint = _base.checkpoint_of(output, checkpoint)
-    if options["tensorboard"] is not None:
+    if options["tensorboard"] is not None and ranks.is_first():
         check_logs(options["tensorboard"])
     settings = _settings.chosen(Training, options)
     preparation = _prepared.from_flags(
@@ -108,7 +107,7 @@ def command(
             note = replace(note, stage=max(begins, key=lambda name: begins[name]))
         notes[_prepared.KEY] = note.note()
     if weights:  # a checkpoint resumes only from the same initial weights
-        notes["start"] = _digest(module)
+        notes["start"] = digest(module.state_dict())[:16]
     first = ranks.is_first()
     with _base.progress_bar("training", first) as bar:
 
@@ -143,12 +142,6 @@ def command(
             value = result.metric.text(result.test_value)
             accuracy = f", test {result.metric.name} {value} on {result.test_images} images"
         click.echo(f"wrote {output}: weights of epoch {result.best_epoch}{accuracy}")
-
-
-def _digest(module: nn.Module) -> str:
-    """Sixteen hexadecimal digits of a hash of the network's tensors."""
-    tensors = (t.detach().cpu().contiguous() for t in module.state_dict().values())
-    return hashlib.sha256(b"".join(t.numpy().tobytes() for t in tensors)).hexdigest()[:16]
 
 
 def _line(row: Row) -> str:

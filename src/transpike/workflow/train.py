@@ -135,7 +135,7 @@ def train(
     if taken := sorted(set(others) & set(OWN_NOTES)):
         raise SettingError(f"the note name {taken[0]!r} is reserved; use another name")
     if tensorboard:
-        check_logs(tensorboard)  # fails before the work, and in every process
+        group.in_first(lambda: check_logs(tensorboard))  # fails before the work, and in every process
     path = Path(checkpoint) if checkpoint else None
     if path and not weights:
         weights = path.with_suffix(".weights.safetensors")
