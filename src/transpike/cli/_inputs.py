@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import click
+import torch
 
 from transpike.core.preprocessing import Preprocessing
 from transpike.data import Dataset, NamedSplit, named
@@ -88,6 +89,12 @@ def adapted(snn: SNN, dataset: Dataset) -> SNN:
     if found is not None and found != snn.preprocessing:
         snn = snn.with_preprocessing(found)
     return snn.accepting_any_input() if click.get_current_context().meta.get(KEY, {}).get("any_input") else snn
+
+
+def first_samples(dataset: Dataset, count: int) -> Any:
+    """The first inputs of the test samples, or of the training samples where there are none."""
+    split = dataset.test if len(dataset.test) else dataset.train
+    return split.batch(torch.arange(min(count, len(split))))[0]
 
 
 def _numbers(flag: str, text: str) -> tuple[float, ...]:
