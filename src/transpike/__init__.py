@@ -54,6 +54,7 @@ if TYPE_CHECKING:  # imported when they are first used, so that a command line a
     from transpike.workflow.export import Export, export
     from transpike.workflow.finetune.run import finetune
     from transpike.workflow.generate import Generated, generate
+    from transpike.workflow.lightning_callback import lightning_callback
     from transpike.workflow.prepare import prepare
     from transpike.workflow.processor import run_processor
     from transpike.workflow.push.run import push_to_hub
@@ -100,6 +101,7 @@ __all__ = [
     "finetune",
     "fit_exit",
     "generate",
+    "lightning_callback",
     "load",
     "models",
     "neurons",
@@ -153,6 +155,7 @@ _HOMES: dict[str, str] = {
     "finetune": "workflow.finetune.run",
     "fit_exit": "workflow.early_exit",
     "generate": "workflow.generate",
+    "lightning_callback": "workflow.lightning_callback",
     "load": "files",
     "prepare": "workflow.prepare",
     "push_to_hub": "workflow.push.run",

@@ -7,7 +7,8 @@ from transpike.report.picture import draw
 from transpike.report.save import check, save, save_tables, to_json
 from transpike.report.terminal import Result as Result
 from transpike.report.terminal import show, text
+from transpike.report.widget import widget
 from transpike.results import notebook as display
 
-members = (check, draw, page, save, save_tables, show, tables, text, to_json)
+members = (check, draw, page, save, save_tables, show, tables, text, to_json, widget)
 display.painter = fragment
