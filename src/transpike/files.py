@@ -29,7 +29,7 @@ from transpike.core.readout import Readout
 from transpike.core.recipe import Recipe
 from transpike.core.schedule import check_timesteps
 from transpike.core.structure import Branch, Fixed, Leaf, Structure
-from transpike.errors import FileError, TranspikeError
+from transpike.errors import FileError, SettingError, TranspikeError
 from transpike.hub.address import address_of
 from transpike.hub.client import download
 from transpike.results.writing import check_writable, tensor_bytes, write_atomically
@@ -94,8 +94,10 @@ def save(snn: SNN, path: str | Path, *, metrics: dict[str, Any] | None = None) -
 
     Raises FileError if the disk cannot be written, and, before anything is written, if ``load`` could not read the
     result: for classes that are not registered (the message lists all of them) and for values that change in the
-    round trip.
+    round trip. SettingError for an address of a hub.
     """
+    if address_of(path) is not None:
+        raise SettingError(f"{path} is an address of a hub: transpike.push_to_hub(snn, …) uploads a network")
     check_writable(path)
     tensors: dict[str, Tensor] = {}
     try:

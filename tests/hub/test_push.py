@@ -175,6 +175,11 @@ def test_the_command_uploads_and_shows_what_it_would_upload(hub: Hub, file: Path
     assert "pushed" not in run("push", file, "user/net", "--samples", 0, code=2).output
 
 
+def test_an_address_is_no_place_to_save(network) -> None:
+    with pytest.raises(SettingError, match="transpike.push_to_hub"):
+        ts.save(network, "hf://user/net")
+
+
 def test_verify_in_python(network, images) -> None:
     found = ts.verify(network, images[:4])
     assert found.agrees and found.samples == 4 and found.timesteps == 8 and "layers equal" in str(found)

@@ -147,6 +147,13 @@ def test_any_object_with_log_metrics_is_a_logger() -> None:
     assert mine.end == "failed"
 
 
+def test_what_is_open_is_closed_if_another_log_cannot_begin(tmp_path: Path, wandb: Wandb) -> None:
+    logs = Logs(["wandb:project", f"csv:{tmp_path}"])
+    with pytest.raises(FileError), logs:
+        logs.begin(State([Row(1, 0.1, 1.0, 0.5, None, None, 1.0)], 1, {}), {})
+    assert wandb.codes == [1]
+
+
 def test_fine_tuning_logs_too_and_resumes(tmp_path: Path, wandb: Wandb) -> None:
     snn = ts.convert(net(), ts.recipes.ECC(timesteps=2), DIGITS.train.images[:100].float() / 255)
     data, logs = (

@@ -196,6 +196,7 @@ class Logs:
     def __init__(self, log_to: LogTo) -> None:
         given = [] if log_to is None else [log_to] if isinstance(log_to, str | Logger) else list(log_to)
         self.logs = tuple(map(_log, given))
+        self.begun: list[Log] = []
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -211,6 +212,7 @@ class Logs:
         """Open all, for a run that continues from ``state``."""
         for log in self.logs:
             log.begin(state, settings)
+            self.begun.append(log)
 
     def write(self, row: Row) -> None:
         """Log one epoch."""
@@ -223,8 +225,8 @@ class Logs:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for log in self.logs:
-            log.close(kind is not None)
+        while self.begun:
+            self.begun.pop().close(kind is not None)
 
 
 def _log(given: Any) -> Log:
