@@ -157,6 +157,11 @@ def test_a_server_that_fails_is_an_error_of_a_file(hub: Hub, monkeypatch) -> Non
         ts.load("hf://user/net")
 
 
+def test_a_name_that_no_repository_can_have_is_told(hub: Hub) -> None:
+    with pytest.raises(SettingError, match="hf://user/na--me has no name of a repository"):
+        ts.load("hf://user/na--me")
+
+
 def test_without_the_library_the_extra_is_named(monkeypatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
     with pytest.raises(MissingExtra, match=re.escape("pip install 'transpike[hub]'")):

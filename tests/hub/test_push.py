@@ -176,7 +176,7 @@ def test_the_command_uploads_and_shows_what_it_would_upload(hub: Hub, file: Path
 
 
 def test_an_address_is_no_place_to_save(network) -> None:
-    with pytest.raises(SettingError, match="transpike.push_to_hub"):
+    with pytest.raises(SettingError, match="push_to_hub"):
         ts.save(network, "hf://user/net")
 
 

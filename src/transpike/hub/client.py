@@ -105,6 +105,10 @@ def _explained(address: Address, token: str | None = None, uploads: bool = False
     except TranspikeError:
         raise
     except Exception as error:  # the library, its HTTP client and the disk have different ones
+        from huggingface_hub.errors import HFValidationError
+
+        if isinstance(error, HFValidationError):
+            raise SettingError(f"{address} has no name of a repository: {_short(error)}") from error
         raise FileError(_message(error, address, token, uploads)) from error
 
 
@@ -136,7 +140,7 @@ def _message(error: Exception, address: Address, token: str | None, uploads: boo
     if status in (401, 403):
         return f"{where} refuses access to {address} (HTTP {status}): {rights}"
     what = "uploaded" if uploads else "downloaded"
-    return f"{address} cannot be {what} ({type(error).__name__}: {_short(error)}): check the connection to {where}"
+    return f"{address} cannot be {what} ({type(error).__name__}: {_short(error)}): check the connection to {where}, and the disk"
 
 
 def _others(address: Address) -> str:

@@ -92,7 +92,8 @@ class TensorBoardLog(Log):
     """Scalars in a folder; those of a run that resumes replace what was written after its checkpoint."""
 
     def __init__(self, folder: str) -> None:
-        self.folder, self.writer = Path(folder), None
+        self.folder = Path(folder)
+        self.writer: Any = None
 
     def _writer(self) -> Any:
         if self.folder.is_file():
@@ -111,7 +112,7 @@ class TensorBoardLog(Log):
         check_folder(self.folder)
 
     def begin(self, state: State, settings: Mapping[str, Any]) -> None:
-        self.writer: Any = self._writer()(str(self.folder), purge_step=max(1, len(state.history)))
+        self.writer = self._writer()(str(self.folder), purge_step=max(1, len(state.history)))
         for row in state.history[-1:]:
             self.write(row)
 
