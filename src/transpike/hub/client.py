@@ -140,7 +140,8 @@ def _message(error: Exception, address: Address, token: str | None, uploads: boo
     if status in (401, 403):
         return f"{where} refuses access to {address} (HTTP {status}): {rights}"
     what = "uploaded" if uploads else "downloaded"
-    return f"{address} cannot be {what} ({type(error).__name__}: {_short(error)}): check the connection to {where}, and the disk"
+    why = f"{type(error).__name__}: {_short(error)}"
+    return f"{address} cannot be {what} ({why}): check the connection to {where}, and the disk"
 
 
 def _others(address: Address) -> str:
