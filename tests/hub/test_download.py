@@ -82,7 +82,8 @@ def test_revisions_are_branches_and_commits(hub: Hub, file, images, network) -> 
 def test_commands_take_an_address_in_place_of_a_file(hub: Hub, file, tmp_path: Path) -> None:
     hub.add("user/net", {"network.transpike": file.read_bytes()})
     assert "relu" in run("inspect", "hf://user/net").output
-    assert "layers equal" in run("verify", "hf://user/net").output
+    assert "hf://user/net: checksum correct" in run("verify", "hf://user/net").output
+    assert "write hf://user/name" in run("verify", "hf://user", code=2).output
     tuned = tmp_path / "tuned.transpike"
     run("finetune", "hf://user/net", "--epochs", 1, "--timesteps", 2, "--output", tuned)
     assert ts.load(tuned).timesteps == 2

@@ -1,6 +1,7 @@
-"""Flags for the preprocessing of inputs, the same for every command that takes data."""
+"""The converted FILE and flags for the preprocessing of inputs, the same for every command that takes them."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -9,10 +10,22 @@ import torch
 from transpike.core.preprocessing import Preprocessing
 from transpike.data import Dataset, NamedSplit, named
 from transpike.errors import SettingError
+from transpike.hub.address import address_of
 from transpike.snn import SNN
 
 KEY = "transpike.preprocessing"
 NAMES = ("unit", "data", *(name for name, one in named.sets.items() if not one.preprocessing.is_identity))
+
+
+class NetworkFile(click.Path):
+    """A path, or an address of a hub as it was typed: a Path would take one of its slashes away."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if isinstance(value, str) and address_of(value) else super().convert(value, param, ctx)
+
+
+file_argument = click.argument("file", type=NetworkFile(path_type=Path))
+optional_file_argument = click.argument("file", type=NetworkFile(path_type=Path), required=False)
 
 
 def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:

@@ -24,7 +24,7 @@ def _format(text: str) -> tuple[str, dict[str, Any]]:
 
 
 @click.command("export")
-@click.argument("file", type=click.Path(path_type=Path))
+@_inputs.file_argument
 @click.option(
     "--to",
     "form",

@@ -13,7 +13,7 @@ from transpike.workflow.train import Progress, Row
 
 
 @click.command("finetune")
-@click.argument("file", type=click.Path(path_type=Path))
+@_inputs.file_argument
 @_base.data_options
 @_inputs.of_file
 @click.option("--preset", type=click.Choice(sorted(presets)), help="Preset with the settings of a published method.")

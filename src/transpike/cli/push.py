@@ -11,7 +11,7 @@ from transpike.hub.client import library
 
 
 @click.command("push")
-@click.argument("file", type=click.Path(path_type=Path))
+@_inputs.file_argument
 @click.argument("repository", metavar="USER/NAME")
 @_base.data_options
 @_inputs.of_file

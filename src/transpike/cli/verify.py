@@ -9,7 +9,7 @@ from transpike.cli import _base, _inputs
 
 
 @click.command("verify")
-@click.argument("file", type=click.Path(path_type=Path))
+@_inputs.file_argument
 @_base.data_options
 @_inputs.of_file
 @click.option("--samples", type=click.IntRange(1), default=4, show_default=True, help="Samples to simulate.")
