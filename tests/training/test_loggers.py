@@ -1,6 +1,7 @@
 """Logs of epochs: CSV, TensorBoard, Weights & Biases, loggers of others; a resumed run has every epoch once."""
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -194,6 +195,35 @@ def test_the_command_line_logs(tmp_path: Path) -> None:
     words = ("train", "--epochs", 1, "--output", output)
     assert "--tensorboard is now called --log" in run(*words, "--tensorboard", tmp_path, code=2).output
     assert "is no place for logs" in run(*words, "--log", "mlflow:x", code=2).output
+
+
+def test_tensorboard_has_every_epoch_once_after_an_interruption(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="needs tensorboard: pip install 'transpike[tensorboard]'")
+    code = """
+import json, torch, transpike as ts
+from transpike.training.checkpoint import Row
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+class Interrupted(Exception): pass
+def stop(where):
+    if isinstance(where, Row) and where.epoch == until: raise Interrupted
+
+data = torch.rand(100, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(100) % 10
+for until in (2, 0):
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    try:
+        done = ts.train(net, data, ts.Training(epochs=3, batch_size=50), log_to="tensorboard:board",
+                        checkpoint="c.safetensors", progress=stop)
+    except Interrupted:
+        pass
+found = EventAccumulator("board").Reload().Scalars("loss/train")
+print(json.dumps([[[one.step, one.value] for one in found], [[r.epoch, r.train_loss] for r in done.history]]))
+"""
+    command = [sys.executable, "-c", code]  # its import warns of its own code
+    told = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    found, history = json.loads(told.splitlines()[-1])
+    assert found == [[epoch, pytest.approx(loss)] for epoch, loss in history] and len(history) == 3
 
 
 @pytest.mark.slow
