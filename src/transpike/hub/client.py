@@ -116,6 +116,8 @@ def _message(error: Exception, address: Address, token: str | None, uploads: boo
     from huggingface_hub import constants, get_token
     from huggingface_hub import errors as kinds
 
+    if isinstance(error.__cause__, kinds.HfHubHTTPError) and isinstance(error, kinds.LocalEntryNotFoundError):
+        error = error.__cause__  # the hub has answered, with an error, and the cache has nothing either
     where = _endpoint() or constants.ENDPOINT
     status = getattr(getattr(error, "response", None), "status_code", None)
     has_token = bool(token or get_token())
