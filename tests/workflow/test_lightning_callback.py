@@ -63,7 +63,7 @@ def test_it_logs_accuracy_and_spikes_of_every_second_epoch_and_the_last(lightnin
     assert len(module.logged) == 2 and callback.report.samples == 64
     final = callback.report.final
     assert module.logged[-1] == {
-        "snn/accuracy": final.accuracy, "snn/accuracy_change": -callback.report.drop + 0.0, "snn/spikes": final.spikes,
+        "snn/accuracy": final.accuracy, "snn/ann_accuracy": callback.report.ann_accuracy, "snn/accuracy_change": -callback.report.drop + 0.0, "snn/spikes": final.spikes,
         "snn/spike_rate": final.spike_rate, "snn/synaptic_operations": final.synaptic_operations,
     }  # fmt: skip
     assert final.spikes > 0 and callback.snn.timesteps == callback.snn.recipe.timesteps

@@ -49,8 +49,8 @@ def lightning_callback(
     a submodule or a function of the module; by default the module itself, by its ``forward``.
 
     Logged by ``module.log``, so that the trainer's loggers and ``ModelCheckpoint(monitor="snn/accuracy")`` see them, as
-    ``prefix`` and: ``accuracy`` (0 to 1) at the last T, ``accuracy_change`` (SNN minus ANN, 0 to 1), or the metrics of
-    the task by name; ``spikes`` and ``synaptic_operations`` (per sample), ``spike_rate`` (per neuron and step).
+    ``prefix`` and: ``accuracy`` (0 to 1) at the last T, ``ann_accuracy`` of the network itself, ``accuracy_change`` (SNN
+    minus ANN), or the metrics of the task by name; ``spikes`` and ``synaptic_operations`` (per sample), ``spike_rate`` (per neuron and step).
     ``callback.snn`` and ``callback.report`` are the last network and its result.
 
     The training is not changed: weights, modes and random numbers are those without the callback. It runs on the CPU,
@@ -121,6 +121,7 @@ def _numbers(report: Report | Measurement) -> dict[str, float]:
         "synaptic_operations": last.synaptic_operations,
     }
     if isinstance(report, Report):
-        return {"accuracy": report.final.accuracy, "accuracy_change": change(report.drop), **counts}
+        accuracy, ann = report.final.accuracy, report.ann_accuracy
+        return {"accuracy": accuracy, "ann_accuracy": ann, "accuracy_change": change(report.drop), **counts}
     values = {metric.word: report.final.metrics[metric.name].value for metric in report.metrics}
     return {**{name: value for name, value in values.items() if value is not None}, **counts}
