@@ -49,8 +49,9 @@ def lightning_callback(
     a submodule or a function of the module; by default the module itself, by its ``forward``.
 
     Logged by ``module.log``, so that the trainer's loggers and ``ModelCheckpoint(monitor="snn/accuracy")`` see them, as
-    ``prefix`` and: ``accuracy`` (0 to 1) at the last T, ``ann_accuracy`` of the network itself, ``accuracy_change`` (SNN
-    minus ANN), or the metrics of the task by name; ``spikes`` and ``synaptic_operations`` (per sample), ``spike_rate`` (per neuron and step).
+    ``prefix`` and: ``accuracy`` (0 to 1) at the last T, ``ann_accuracy`` of the network itself, ``accuracy_change``
+    (SNN minus ANN), or the metrics of the task by name; ``spikes`` and ``synaptic_operations`` (per sample),
+    ``spike_rate`` (per neuron and step).
     ``callback.snn`` and ``callback.report`` are the last network and its result.
 
     The training is not changed: weights, modes and random numbers are those without the callback. It runs on the CPU,
