@@ -82,7 +82,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, status: int, body: bytes = b"", **headers: str) -> None:
         self.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+        for name, value in {"Content_Length": str(len(body)), **headers}.items():
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
         if self.command != "HEAD":
@@ -195,7 +195,8 @@ class Handler(BaseHTTPRequestHandler):
     def create(self, asked: dict[str, Any]) -> None:
         name = f"{asked['organization']}/{asked['name']}"
         if name in self.hub.repositories:
-            self.refuse(409, text="You already created this model repo")
+            body = {"error": "You already created this model repo", "url": f"{self.hub.url}/{name}"}
+            self.answer(409, json.dumps(body).encode())
             return
         private = asked.get("visibility") == "private" or bool(asked.get("private"))
         self.hub.add(name, {".gitattributes": b"*.transpike filter=lfs\n"}, private=private)

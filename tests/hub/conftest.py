@@ -1,5 +1,6 @@
 """A hub in this process, and a network to upload."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import transpike as ts
 from hub_server import Hub
 from stored import stored
 
-library = pytest.importorskip("huggingface_hub", reason="needs huggingface_hub: pip install 'transpike[hub]'")
+constants = pytest.importorskip(
+    "huggingface_hub.constants", reason="needs huggingface_hub: pip install 'transpike[hub]'"
+)
 
 
 @pytest.fixture
@@ -18,11 +21,11 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     server = Hub()
     monkeypatch.setenv("HF_ENDPOINT", server.url)
     monkeypatch.setenv("HF_TOKEN", "hf_write")
-    monkeypatch.setattr(library.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(library.constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
-    monkeypatch.setattr(library.constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     yield server
-    library.close_session()
+    sys.modules["huggingface_hub"].close_session()
     server.close()
 
 

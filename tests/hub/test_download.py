@@ -13,7 +13,9 @@ from hub_server import Hub
 from transpike.errors import FileError, MissingExtra, SettingError
 from transpike.hub.address import Address, address_of, repository_of
 
-library = pytest.importorskip("huggingface_hub", reason="needs huggingface_hub: pip install 'transpike[hub]'")
+constants = pytest.importorskip(
+    "huggingface_hub.constants", reason="needs huggingface_hub: pip install 'transpike[hub]'"
+)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +83,7 @@ def test_revisions_are_branches_and_commits(hub: Hub, file, images, network) -> 
 
 def test_commands_take_an_address_in_place_of_a_file(hub: Hub, file, tmp_path: Path) -> None:
     hub.add("user/net", {"network.transpike": file.read_bytes()})
-    assert "relu" in run("inspect", "hf://user/net").output
+    assert "IF soft reset" in run("inspect", "hf://user/net").output
     assert "hf://user/net: checksum correct" in run("verify", "hf://user/net").output
     assert "write hf://user/name" in run("verify", "hf://user", code=2).output
     tuned = tmp_path / "tuned.transpike"
@@ -94,6 +96,7 @@ def test_an_interrupted_download_resumes(hub: Hub, file, images, network, monkey
     hub.add("user/net", {"network.transpike": file.read_bytes()})
     hub.breaks = 1000
     monkeypatch.setattr("time.sleep", lambda _: None)
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 100)  # the library drops a chunk that is not complete
     assert torch.equal(ts.load("hf://user/net")(images), network(images))
     ranges = [asked for method, _, asked in hub.requests if method == "GET"]
     assert ranges == ["", "bytes=1000-"]
@@ -102,7 +105,7 @@ def test_an_interrupted_download_resumes(hub: Hub, file, images, network, monkey
 def test_without_a_connection_the_cache_answers(hub: Hub, file, images, network, monkeypatch) -> None:
     hub.add("user/net", {"network.transpike": file.read_bytes()})
     ts.load("hf://user/net")
-    monkeypatch.setattr(library.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert torch.equal(ts.load("hf://user/net")(images), network(images))
     with pytest.raises(FileError, match=r"hf://user/other is not in the cache, and http://.*HF_HUB_OFFLINE"):
         ts.load("hf://user/other")
@@ -128,10 +131,11 @@ def test_what_is_not_there_is_named_with_the_way_out(hub: Hub, file, monkeypatch
     assert ts.load("hf://user/named/mine.transpike").timesteps == ts.load("hf://user/secret").timesteps == 8
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(FileError, match=r"or it is private: check the name; log in \(hf auth login\)"):
-        ts.load("hf://user/secret@main")
+        ts.load("hf://user/secret/other.transpike")
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
     with pytest.raises(
-        FileError, match=r"refuses access to hf://user/secret \(HTTP 401\): check that the token is valid"
+        FileError,
+        match=r"refuses access to hf://user/secret/other.transpike \(HTTP 401\): check that the token is valid",
     ):
         ts.load("hf://user/secret/other.transpike")
 

@@ -102,6 +102,7 @@ def test_iterators_wrong_numbers_and_a_missing_package_are_refused(lightning: Mo
         ts.lightning_callback("ecc", X, (X, Y))
 
 
+@pytest.mark.filterwarnings("ignore")  # of Lightning
 def test_lightning_itself_trains_the_same_weights_with_it(tmp_path: Path) -> None:
     package = pytest.importorskip(
         "lightning.pytorch", reason="needs Lightning: pip install 'transpike[lightning]'", exc_type=ImportError

@@ -66,7 +66,6 @@ MODULES: dict[str, str] = {
     "training.policies": "training.source.policies",
     "training.precision": "training.source.precision",
     "training.scan": "training.spiking.scan",
-    "training.source.board": "training.loggers",
     "training.stages": "training.source.stages",
     "training.surrogates": "training.spiking.surrogates",
     "training.tandem": "training.spiking.tandem",

@@ -64,6 +64,7 @@ def lightning_callback(
             raise SettingError(f"{name} is an iterator, which is empty after one epoch: give a loader or tensors")
 
     chosen = recipe_given(recipe)
+    how: dict[str, Any] = {"timesteps": timesteps, "limit": limit, "task": task}
 
     def converted(module: Any, samples: int | None = None) -> SNN:
         copied = _copy(module, network)
@@ -85,7 +86,7 @@ def lightning_callback(
             if trainer.is_global_zero and (epoch % every == 0 or epoch == trainer.max_epochs):
                 with torch.random.fork_rng(devices=[]):
                     self.snn = converted(pl_module)
-                    self.report = evaluate(self.snn, data, timesteps=timesteps, limit=limit, task=task)
+                    self.report = evaluate(self.snn, data, **how)
                 named = {f"{prefix}{name}": value for name, value in _numbers(self.report).items()}
                 pl_module.log_dict(named, rank_zero_only=trainer.world_size > 1)
 
