@@ -29,7 +29,9 @@ from transpike.core.readout import Readout
 from transpike.core.recipe import Recipe
 from transpike.core.schedule import check_timesteps
 from transpike.core.structure import Branch, Fixed, Leaf, Structure
-from transpike.errors import FileError, TranspikeError
+from transpike.errors import FileError, SettingError, TranspikeError
+from transpike.hub.address import address_of
+from transpike.hub.client import download
 from transpike.models import trained
 from transpike.results.writing import check_writable, tensor_bytes, write_atomically
 from transpike.snn import SNN
@@ -95,8 +97,10 @@ def save(snn: SNN, path: str | Path, *, metrics: dict[str, Any] | None = None) -
 
     Raises FileError if the disk cannot be written, and, before anything is written, if ``load`` could not read the
     result: for classes that are not registered (the message lists all of them) and for values that change in the
-    round trip.
+    round trip. SettingError for an address of a hub.
     """
+    if address_of(path) is not None:
+        raise SettingError(f"{path} is an address of a hub: transpike.push_to_hub(snn, …) uploads a network")
     check_writable(path)
     tensors: dict[str, Tensor] = {}
     try:
@@ -177,16 +181,21 @@ def _difference(before: Any, after: Any) -> str:
 def load(path: str | Path) -> SNN:
     """Read a network that ``save`` wrote, in format version 1 or 2; ``zoo:NAME`` is one that comes with transpike.
 
-    Classes are looked up in the registry and never imported by name: a plug-in must be installed, or the program must
-    register its classes before loading. Raises FileError for a file that is truncated, damaged, foreign or of another
-    version, and for classes that are not registered; the message names the plug-in that wrote them. Raises SettingError
-    for a network that the zoo has not converted (``transpike.models.pretrained`` lists those that it has).
+    ``path`` may be an address ``hf://user/name[@revision][/FILE.transpike]`` of the Hugging Face Hub (docs/hub.md):
+    only this file is downloaded, and it is read in the same way. Classes are looked up in the registry and never
+    imported by name: a plug-in must be installed, or the program must register its classes before loading. Raises
+    FileError for a file that is truncated, damaged, foreign or of another version, and for classes that are not
+    registered; the message names the plug-in that wrote them. Raises SettingError for a network that the zoo has not
+    converted (``transpike.models.pretrained`` lists those that it has). Of an address also what
+    ``transpike.hub.client.download`` raises.
     """
     if str(path).startswith(ZOO):
         path = trained(str(path)).converted_path()
-    path = Path(path)
+    address = address_of(path)
+    stored = Path(path) if address is None else download(address)
+    path = stored if address is None else f"{address} (in the cache: {stored})"
     try:
-        data = path.read_bytes()
+        data = stored.read_bytes()
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error.strerror or error}") from error
     metadata = _metadata(data, path)
@@ -316,7 +325,7 @@ def _not_registered(name: Any, plugins: dict[str, Any]) -> str:
     )
 
 
-def _metadata(data: bytes, path: Path) -> dict[str, str]:
+def _metadata(data: bytes, path: str | Path) -> dict[str, str]:
     """The metadata of the header, after a check that the header exists and has a plausible size."""
     size = int.from_bytes(data[:8], "little") if len(data) >= 8 else 0
     if not 2 <= size <= LARGEST_HEADER or 8 + size > len(data):

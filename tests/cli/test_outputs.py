@@ -2,9 +2,7 @@
 
 import builtins
 import os
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import click
 import pytest
@@ -37,7 +35,6 @@ def no_work(monkeypatch):
     monkeypatch.setattr(ts, "load", work)
     monkeypatch.setattr(ts.data, "load", work)
     monkeypatch.setattr(reproduce, "calibration_seconds", work)
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=work))
 
 
 COMMANDS = {name: main.get_command(None, name) for name in main.list_commands(None)}
@@ -52,16 +49,16 @@ OUTPUTS = {
     "exit": ("--report", "--output", "--checkpoint"),
     "explain": ("--report", "--checkpoint"),
     "export": ("--output",),
-    "finetune": ("--output", "--checkpoint"),
+    "finetune": ("--output", "--checkpoint", "--log"),
     "inspect": ("--report",),
     "report": ("--output",),
     "reproduce": ("--output-dir",),
-    "train": ("--output", "--checkpoint", "--tensorboard"),
+    "train": ("--output", "--checkpoint", "--log"),
 }
 CASES = [(command, flag) for command, flags in OUTPUTS.items() for flag in flags if command != "inspect"]  # tables
-FOLDERS = ("--output-dir", "--store", "--tensorboard")
+FOLDERS = ("--output-dir", "--store")
 REPORTS = [case for case in CASES if case[1] == "--report" or case[0] == "report"]
-WRITTEN = ("--output", "--report", "--checkpoint", "--store", "--tensorboard", "--output-dir")
+WRITTEN = ("--output", "--report", "--checkpoint", "--store", "--log", "--output-dir")
 
 
 def test_every_output_of_every_command_is_listed_here():
@@ -94,7 +91,7 @@ def invoked(command: str, flag: str, path: object, file: Path, folder: Path) -> 
         words += ["--output", str(folder / "out.safetensors")]
     if command == "compare" and flag != "--store":
         words += ["--store", str(folder / "store")]
-    return CliRunner().invoke(main, [*words, flag, str(path)])
+    return CliRunner().invoke(main, [*words, flag, f"csv:{path}" if flag == "--log" else str(path)])
 
 
 @pytest.mark.parametrize(("command", "flag"), CASES)

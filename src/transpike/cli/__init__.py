@@ -40,6 +40,7 @@ COMMANDS = {
     "exit": "Fit an early exit with a guaranteed bound.",
     "export": "Write a network for other tools, proven spike for spike.",
     "report": "Write all results as one page.",
+    "push": "Upload a network to a hub, verified, with a model card.",
     "reproduce": "Measure the numbers of a paper again, next to the published ones.",
     "verify": "Compare the engines' spikes on a file.",
     "doctor": "Show the features of this installation.",

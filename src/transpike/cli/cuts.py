@@ -11,7 +11,7 @@ from transpike.energy import EnergyModel
 
 
 @click.command("cuts")
-@click.argument("file", type=click.Path(path_type=Path))
+@_inputs.file_argument
 @_base.data_options
 @_inputs.of_file
 @click.option("--answers", type=NUMBERS, help="Time steps with an answer, like 4,8,16 (default: the recipe's T).")

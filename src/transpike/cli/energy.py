@@ -11,7 +11,7 @@ from transpike.energy import EnergyModel
 
 
 @click.command("energy")
-@click.argument("file", type=click.Path(path_type=Path))
+@_inputs.file_argument
 @_base.data_options
 @_inputs.of_file
 @click.option("--timesteps", type=int, help="Time steps to simulate (default: the recipe's).")

@@ -10,7 +10,7 @@ from transpike.workflow.explain.run import SAMPLES
 
 
 @click.command("explain")
-@click.argument("file", type=click.Path(path_type=Path))
+@_inputs.file_argument
 @_base.data_options
 @_inputs.of_file
 @click.option("--timesteps", type=int, help="Time steps to simulate (default: the recipe's).")

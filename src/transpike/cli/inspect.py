@@ -9,7 +9,7 @@ import torch
 
 import transpike as ts
 from transpike import chips, report
-from transpike.cli import _base, _processes
+from transpike.cli import _base, _inputs, _processes
 from transpike.core.graph import Graph
 from transpike.errors import GateFailed, SettingError
 from transpike.lowering.activity import multiplications
@@ -17,7 +17,7 @@ from transpike.workflow.chip_fit.run import ChipFit
 
 
 @click.command("inspect")
-@click.argument("file", type=click.Path(path_type=Path), required=False)
+@_inputs.optional_file_argument
 @_base.model_options
 @_base.data_options
 @_base.capture_options

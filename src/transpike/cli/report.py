@@ -27,7 +27,7 @@ PARTS = ("energy", "explain", "spikes", "chips")
 
 
 @click.command("report")
-@click.argument("file", type=click.Path(path_type=Path))
+@_inputs.file_argument
 @_base.data_options
 @_inputs.of_file
 @click.option(

@@ -7,14 +7,13 @@ from typing import Any
 import click
 
 import transpike as ts
-from transpike.cli import _base, _prepared, _settings
+from transpike.cli import _base, _logs, _prepared, _settings
 from transpike.core.digest import digest
 from transpike.core.task import ACCURACY
 from transpike.errors import SettingError
 from transpike.training import connectivity, ranks
 from transpike.training.checkpoint import MeasuredRow
 from transpike.training.settings import Training
-from transpike.training.source.board import check_logs
 from transpike.workflow.train import Progress, Row
 
 CHECKED = 256  # inputs whose range is checked
@@ -37,7 +36,7 @@ CHECKED = 256  # inputs whose range is checked
     help="Checkpoint file (default: OUTPUT.checkpoint.safetensors).",
 )
 @click.option("--resume/--no-resume", default=True, show_default=True, help="Continue from an existing checkpoint.")
-@click.option("--tensorboard", type=click.Path(path_type=Path, file_okay=False), help="Folder for TensorBoard logs.")
+@_logs.log_option
 @click.option("--device", default="cpu", show_default=True, help="PyTorch device.")
 @_base.json_option
 @_base.threads_option
@@ -67,8 +66,8 @@ def command(
 
     _base.with_threads(threads)
     checkpoint = _base.checkpoint_of(output, checkpoint)
-    if options["tensorboard"] is not None and ranks.is_first():
-        check_logs(options["tensorboard"])
+    if ranks.is_first():
+        _logs.check(options["log_to"])
     settings = _settings.chosen(Training, options)
     preparation = _prepared.from_flags(
         activation,
