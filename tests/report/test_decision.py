@@ -66,10 +66,18 @@ def test_the_fewest_steps_within_a_point_are_named_with_both_accuracies_and_the_
     _, low, high = paired_difference(report.ann_outcomes, report.outcomes[2])
     assert decision.sentences(report) == (
         f"2 time steps suffice to stay within 1 point of the ANN: 89.00% against 90.00% on 200 samples, accuracy change "
-        f"-1.00 points (95 % interval {-100 * high:+.2f} to {-100 * low:+.2f}).",
+        f"-1.00 points (95 % interval {-100 * high:+.2f} to {-100 * low:+.2f}: not certain on these samples).",
     )
     assert decision.sufficient(report).timesteps == 2  # exactly one point, whatever 0.9 - 0.01 is as a float
     assert decision.sentences(with_answers(cost, 180, 1, 1, 1))[0].startswith("1 time step suffices")
+
+
+def test_a_decision_that_the_samples_do_not_settle_says_so(cost) -> None:
+    clear = decision.sentences(with_answers(cost, 180, 180, 180, 180))[0]  # the same answers as the ANN
+    far = decision.sentences(with_answers(cost, 20, 20, 20, 20))[0]
+    close = decision.sentences(with_answers(cost, 20, 20, 20, 177))[0]
+    assert "not certain" in close and "not certain" not in far
+    assert ("not certain" in clear) == (100 * paired_difference(correct(180), correct(180))[2] > 1)
 
 
 @pytest.mark.parametrize("ann", [130, 150, 160, 200])
@@ -89,7 +97,7 @@ def test_total_steps_are_named_where_the_answer_is_ready_later(cost) -> None:
 def test_no_number_of_steps_suffices(cost) -> None:
     found = decision.sentences(with_answers(cost, 100, 120, 177, 150))
     assert found[0].startswith(
-        "No T up to 4 is within 1 point of the ANN; the most accurate is T=3: 88.50% against 90.00% on 200 samples, "
+        "No number of time steps up to 4 suffices to stay within 1 point of the ANN; the most accurate is T=3: 88.50% against 90.00% on 200 samples, "
         "accuracy change -1.50 points (95 % interval "
     )
 
@@ -176,11 +184,15 @@ def test_metrics_are_close_within_a_tenth_of_the_ann_and_shares_within_a_point(e
         "mV (95 % interval +0.19 to +0.21)."
     )
     (found,) = decision.sentences(with_values(errors, 9.0, 4.0, 3.0, 3.5))
-    assert found.startswith(f"No T up to 4 is within 10% of the ANN's {name}; the best is T=3: 3 mV against 2 mV")
+    assert found.startswith(
+        f"No number of time steps up to 4 suffices to stay within 10% of the ANN's {name}; the best is T=3: 3 mV against 2 mV"
+    )
     (found,) = decision.sentences(with_values(errors, 0.5, 0.6, 0.71, 0.7, ann=0.7, share=True))
     assert found.startswith("3 time steps suffice to stay within 1 point of the ANN: 71.00% against 70.00% on 200")
     (found,) = decision.sentences(with_values(errors, 0.5, 0.6, 0.6, 0.5, ann=0.7, share=True))
-    assert found.startswith("No T up to 4 is within 1 point of the ANN; the best is T=2: 60.00% against 70.00%")
+    assert found.startswith(
+        "No number of time steps up to 4 suffices to stay within 1 point of the ANN; the best is T=2: 60.00% against 70.00%"
+    )
 
 
 def test_a_metric_that_is_not_defined_judges_nothing(errors) -> None:

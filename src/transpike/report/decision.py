@@ -71,16 +71,22 @@ def _steps(answer: Answer | MeasuredAnswer) -> str:
     return found if answer.total_steps == answer.timesteps else f"{found} ({answer.total_steps:,} total steps)"
 
 
+def _none(report: Report | Measurement) -> str:
+    return f"No number of time steps up to {report.timesteps} suffices"
+
+
 def _counted(report: Report) -> str:
     """The sentence about the accuracy of a task that counts correct answers."""
     near = sufficient(report)
     shown = near or max(report.curve, key=lambda answer: answer.accuracy)
     assert isinstance(shown, Answer)
     _, low, high = paired_difference(report.ann_outcomes, report.outcomes[shown.timesteps])
+    # the interval also reaches the other side of the bound
+    sure = ": not certain on these samples" if percent(low) < percent(POINT) < percent(high) else ""
     numbers = (
         f"{shown.accuracy:.2%} against {report.ann_accuracy:.2%} on {report.samples:,} samples, accuracy change "
         f"{change(report.ann_accuracy - shown.accuracy):+.2f} points (95 % interval {change(high):+.2f} to "
-        f"{change(low):+.2f})."
+        f"{change(low):+.2f}{sure})."
     )
     if near is not None:
         suffice = "suffices" if near.timesteps == 1 else "suffice"
@@ -88,7 +94,7 @@ def _counted(report: Report) -> str:
     if len(report.curve) == 1:
         return f"The SNN at T={shown.timesteps} is not within 1 point of the ANN: {numbers}"
     best = f"the most accurate is T={shown.timesteps}"
-    return f"No T up to {report.timesteps} is within 1 point of the ANN; {best}: {numbers}"
+    return f"{_none(report)} to stay within 1 point of the ANN; {best}: {numbers}"
 
 
 def _measured(report: Measurement) -> str:
@@ -119,7 +125,7 @@ def _measured(report: Measurement) -> str:
         return f"{_steps(near)} {suffice} to stay within {bound}: {numbers}"
     if len(report.curve) == 1:
         return f"The SNN at T={shown.timesteps} is not within {bound}: {numbers}"
-    return f"No T up to {report.timesteps} is within {bound}; the best is T={shown.timesteps}: {numbers}"
+    return f"{_none(report)} to stay within {bound}; the best is T={shown.timesteps}: {numbers}"
 
 
 def _change(answer: MeasuredAnswer, metric: Metric) -> str:
