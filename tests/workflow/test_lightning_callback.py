@@ -50,7 +50,8 @@ class Module(nn.Module):
 
 
 def test_it_logs_accuracy_and_spikes_of_every_second_epoch_and_the_last(lightning: ModuleType) -> None:
-    callback = ts.lightning_callback("ecc", X[:100], (X, Y), every=2, timesteps=8, limit=64)
+    calibration = DataLoader(TensorDataset(X[:100]), batch_size=50, shuffle=True)  # draws random numbers
+    callback = ts.lightning_callback("ecc", calibration, (X, Y), every=2, timesteps=8, limit=64)
     assert isinstance(callback, lightning.Callback)
     module = Module().train()
     before = {name: value.clone() for name, value in module.state_dict().items()}
