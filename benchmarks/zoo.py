@@ -127,7 +127,7 @@ PLANS = {
     "events-cnn": Plan(
         "CNN for an event camera", "n-mnist", "the first 100 test recordings of N-MNIST",
         "CC BY-SA 4.0 (N-MNIST, Orchard et al. 2015)", framed,
-        ts.Training(epochs=40, learning_rate=0.05, batch_size=50), "CC-BY-SA-4.0",
+        ts.Training(epochs=40, learning_rate=0.05, batch_size=50, augment="crop"), "CC-BY-SA-4.0",
         "trained by transpike on the first 1,000 training recordings",
         archive="nmnist_small.npz", options={"bins": FRAMES}, held_out=200, compared=200,
     ),
@@ -139,13 +139,13 @@ PLANS = {
     ),
     "vgg5": Plan(
         "VGG-5 for Fashion-MNIST", "fashion-mnist", "the test images of Fashion-MNIST", FASHION, rate_coded,
-        ts.Training(epochs=6, learning_rate=0.1, batch_size=128), held_out=5000,
+        ts.Training(epochs=4, learning_rate=0.1, batch_size=128), held_out=5000,
     ),
     "vit-tiny": Plan(
         "vision transformer for Fashion-MNIST", "fashion-mnist", "the first 2,000 test images of Fashion-MNIST", FASHION,
         differences,
         ts.Training(
-            epochs=8, optimiser="adam", learning_rate=0.002, warmup_epochs=1, weight_decay=1e-5, label_smoothing=0.1,
+            epochs=5, optimiser="adam", learning_rate=0.002, warmup_epochs=1, weight_decay=1e-5, label_smoothing=0.1,
             augment="crop",
         ), held_out=5000, compared=300, tested=2000,
     ),
