@@ -40,7 +40,8 @@ file is compared with the catalogue before it is used. Weights and converted net
 """
 RULE = """
 **How T and recipe were chosen.** Each network was converted by several recipes and numbers of steps, with 512 training
-samples, and measured on samples that are neither calibration nor test data. Of the conversions that lose at most 1 point
+samples, and measured on held-out samples, which are neither calibration nor test data (they also chose the epoch; those of
+ResNet-20 were training data of its published weights). Of the conversions that lose at most 1 point
 against the source network there, the one with the fewest synaptic operations is used. The test samples were measured once,
 with that one. Intervals are 95 %: Wilson's of an accuracy, paired of a change. Total steps: until the answer is ready.
 Energy: the spiking network against the quantised network that it replaces ([energy](energy.md)).
@@ -59,21 +60,28 @@ def accuracy(found: dict[str, int]) -> str:
     return f"{percent(found['correct'] / found['samples'])} ({100 * low:.2f} to {100 * high:.2f})"
 
 
-def millions(operations: float) -> str:
-    return f"{operations / 1e6:.3g} M"
+def amount(operations: float) -> str:
+    """With three digits, in thousands or millions."""
+    return f"{operations / 1e6:.3g} M" if operations >= 999_500 else f"{operations / 1e3:.3g} k"
+
+
+def favours(energy: dict[str, float]) -> str:
+    """How many of the energy models that price both networks make the spiking one cheaper."""
+    return f"{sum(ratio < 1 for ratio in energy.values())} of {len(energy)}"
 
 
 def summary(catalogue: dict[str, Any]) -> list[str]:
     rows = [
-        "| network | data | n | ANN (95 %) | SNN (95 %) | T | total steps | synaptic operations / MACs of the ANN |",
-        "|---|---|---:|---:|---:|---:|---:|---:|",
+        "| network | data | n | ANN (95 %) | SNN (95 %) | T | total steps | synaptic operations / MACs of the ANN | "
+        "energy models in favour of the SNN |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for name, entry in catalogue.items():
         made = entry["conversion"]
         rows.append(
             f"| [`zoo:{name}`](#{name}) | {entry['data']} | {entry['ann']['samples']:,} | {accuracy(entry['ann'])} | "
             f"{accuracy(entry['snn'])} | {made['timesteps']} | {made['total_steps']} | "
-            f"{made['synaptic_operations'] / made['ann_macs']:.2f} |"
+            f"{made['synaptic_operations'] / made['ann_macs']:.2f} | {favours(made['energy'])} |"
         )
     return rows
 
@@ -108,8 +116,8 @@ def section(name: str, entry: dict[str, Any]) -> list[str]:
         "those of the ANN |",
         f"| recipe | `{made['candidate']}`, {made['total_steps']} total steps, "
         f"{made['calibration_samples']} calibration samples, seed {made['seed']} |",
-        f"| work per sample | {millions(made['synaptic_operations'])} synaptic operations and {millions(made['macs'])} "
-        f"remaining MACs; ANN {millions(made['ann_macs'])} MACs |",
+        f"| work per sample | {amount(made['synaptic_operations'])} synaptic operations and {amount(made['macs'])} "
+        f"remaining MACs; ANN {amount(made['ann_macs'])} MACs |",
         f"| energy | {made['verdict']}. SNN / ANN: {ratios(made['energy'])} |",
         f"| report | {report(name, entry)} |",
         *(files(key, entry[key]) for key in ("weights", "converted")),
@@ -126,7 +134,7 @@ def section(name: str, entry: dict[str, Any]) -> list[str]:
         found = {"correct": answer["correct"], "samples": entry["snn"]["samples"]}
         lines.append(
             f"| {answer['timesteps']} | {answer['total_steps']} | {accuracy(found)} | "
-            f"{millions(answer['synaptic_operations'])} |"
+            f"{amount(answer['synaptic_operations'])} |"
         )
     lines += ["", f"Compared on {made['compared'][0]['samples']:,} held-out samples:", ""]
     lines += ["| recipe | total steps | points lost | synaptic operations |", "|---|---:|---:|---:|"]
@@ -134,7 +142,7 @@ def section(name: str, entry: dict[str, Any]) -> list[str]:
         mark = "**" if row["candidate"] == made["candidate"] else ""
         lines.append(
             f"| {mark}`{row['candidate']}`{mark} | {row['total_steps']} | {row['points_lost']:.1f} | "
-            f"{millions(row['synaptic_operations'])} |"
+            f"{amount(row['synaptic_operations'])} |"
         )
     return lines
 
