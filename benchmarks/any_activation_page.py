@@ -32,7 +32,7 @@ operations, and larger ones of [EfficientNet-Lite0](imagenet.md).
 - **change**: SNN minus ANN, with its 95 % interval (accuracies: paired; other metrics: resampled samples).
 - **error**: √(Σ(o − r)²/Σr²) of the SNN's outputs o and the ANN's r.
 - **operations**: synaptic operations (additions) until then per multiplication of the ANN. A product of two wires counts
-  one for every event of either wire; a wire behind an interpolation counts every path through it.
+  one for every event of either wire; a wire after an interpolation counts every path through it.
 - **fp32**, **8 bit**: joules of the SNN by those of the ANN, by the energy models `operations-fp32` (4.6 pJ for a
   multiply-accumulate, 0.9 pJ for an addition) and `operations` (8-bit factors, 0.3 and 0.1 pJ; this ANN is the quantised
   one). The first layer, whose input is analogue, and comparisons with thresholds are included, memory is not.

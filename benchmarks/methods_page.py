@@ -39,7 +39,7 @@ INGREDIENTS = {
 
 
 def network(recipe: Recipe, *extra: nn.Module) -> tuple[nn.Module, Tensor]:
-    """A small network that the recipe can convert, ``extra`` layers behind its first neurons, and inputs for it."""
+    """A small network that the recipe can convert, ``extra`` layers after its first neurons, and inputs for it."""
     torch.manual_seed(0)
 
     def activation(threshold: float) -> nn.Module:

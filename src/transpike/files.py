@@ -227,11 +227,11 @@ def _try_out(snn: SNN) -> None:
         nothing = torch.zeros(1, *snn.source.input_shape)
         answer = snn.source.run(nothing)
         if snn.before is not None and snn.entering(nothing).shape[1:] != snn.graph.input_shape:
-            raise FileError("its analogue part before the spiking one does not fit it")
+            raise FileError("the analogue part before the spiking part does not match it")
         if snn.rest is not None:
             fits = snn.rest.input_shape == snn.graph.output.shape
             if not fits or snn.rest.output.shape != answer.shape[1:]:
-                raise FileError("its analogue part behind the spiking one does not fit it")
+                raise FileError("the analogue part after the spiking part does not match it")
 
 
 def _network(content: dict[str, Any], tensors: dict[str, Tensor]) -> SNN:
@@ -280,7 +280,7 @@ def _check_layers(graph: Graph, ranges: dict[str, Tensor], rates: dict[str, floa
             what = f"{value.dtype} {list(value.shape)}"
             raise FileError(f"the range of {name} is {what}, not one finite number for each of its channels")
     if wrong := [name for name, rate in rates.items() if not 0 <= rate < math.inf]:
-        raise FileError(f"the spike rates of {', '.join(wrong)[:200]} are not numbers from 0 on")
+        raise FileError(f"the spike rates of {', '.join(wrong)[:200]} are not numbers of at least 0")
     if steps is not None:
         check_timesteps(steps)
 

@@ -141,7 +141,7 @@ def test_jpeg_files_remain_too_and_few_decoded_images_are_kept(tmp_path: Path, m
         "train_offsets": np.cumsum([0, *map(len, files)]),
     }
     np.savez(tmp_path / "a.npz", **arrays)
-    with pytest.raises(DataError, match="image 3 is of another size"):
+    with pytest.raises(DataError, match="image 3 has a different size"):
         data.load(tmp_path / "a.npz").train.batch([3])
 
 

@@ -165,7 +165,7 @@ def test_formats_and_settings_have_names(file: Path, tmp_path: Path) -> None:
     snn = ts.load(file)
     with pytest.raises(SettingError, match=r"net.xyz is that of no format.*golden"):
         ts.export(snn, tmp_path / "net.xyz", samples=digits(2))
-    with pytest.raises(SettingError, match=r"no exporter is called 'goldn' .did you mean 'golden'"):
+    with pytest.raises(SettingError, match=r"there is no exporter named 'goldn' .did you mean 'golden'"):
         ts.export(snn, tmp_path / "net", "goldn", samples=digits(2))
     with pytest.raises(SettingError, match="Golden has no setting 'memory'"):
         ts.export(snn, tmp_path / "net", "golden", samples=digits(2), memory=False)

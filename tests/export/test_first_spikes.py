@@ -1,4 +1,4 @@
-"""Networks of first spikes: the whole-number form, golden vectors and C give the spikes of the reference engine."""
+"""Networks of first spikes: the integer form, golden vectors and C give the spikes of the reference engine."""
 
 import json
 import re
@@ -84,7 +84,7 @@ def test_random_networks_are_equal_or_refused_by_name(seed: int) -> None:
     try:
         whole, _, found = formed(snn, case.x.abs())
     except UnsupportedModel as error:
-        assert "directly behind an activation" in str(error)
+        assert "directly after an activation" in str(error)
         return
     assert differences(trains_of(snn, whole, case.x.abs(), whole.timesteps)[1], found) == 0
 

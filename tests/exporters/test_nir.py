@@ -39,7 +39,7 @@ def written(one: Case, path: Path, **settings: Any) -> Path:
 
 
 def different(one: Case, path: Path, *, strict: bool = True) -> int:
-    """Spikes, last potentials and totals that differ from transpike's; 1 if they are no whole numbers."""
+    """Spikes, last potentials and totals that differ from transpike's; 1 if they are no integers."""
     try:
         found = run(read(path), one.samples, strict=strict)
     except GateFailed:
@@ -254,7 +254,7 @@ def test_max_pooling_is_refused_with_what_to_train_instead(tmp_path: Path) -> No
     ("name", "reason"),
     [
         ("linear-ttfs", "networks of first spikes.*export to c or golden"),
-        ("tsc", "switch.*has no whole-number form"),
+        ("tsc", "switch.*has no integer form"),
         ("sigma-delta", "2 sends other levels .*which nir cannot hold.*such as ecc, or export to golden, onnx or c"),
         ("bsnn", "PhaseCycles.*only streaming, windows"),
         ("burst", "2 sends other levels .*which nir cannot hold"),

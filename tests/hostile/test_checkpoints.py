@@ -314,7 +314,7 @@ def test_not_finite(module, tmp_path, value):
     tensors = _tensors(module)
     tensors["bn2.running_var"][3] = value
     save_file(tensors, tmp_path / "net.safetensors")
-    with pytest.raises(CheckpointError, match=r"bn2\.running_var holds NaN"):
+    with pytest.raises(CheckpointError, match=r"bn2\.running_var contains NaN"):
         load_weights(module, tmp_path / "net.safetensors")
 
 

@@ -63,7 +63,7 @@ def test_joined_archives_are_not_read_in_part(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"\0" * 10240, b"hello" * 300, b"PK\x03\x04" + bytes(2000)])
 def test_what_is_no_tar_file(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "train.tar").write_bytes(content)
-    with pytest.raises(DataError, match=r"train\.tar (is not a readable|holds no samples)"):
+    with pytest.raises(DataError, match=r"train\.tar (is not a readable|contains no samples)"):
         loaded(tmp_path)
 
 
@@ -82,7 +82,7 @@ def test_a_name_that_begins_as_a_packed_file_does(tmp_path: Path) -> None:
 
 
 BAD: dict[str, tuple[list[tuple[str, bytes]], str]] = {
-    "no label": ([("a.jpg", b"x"), ("a.txt", b"x")], r"sample a has no label: wanted a\.cls .* it has \.jpg, \.txt"),
+    "no label": ([("a.jpg", b"x"), ("a.txt", b"x")], r"sample a has no label: expected a\.cls .* it has \.jpg, \.txt"),
     "no picture": ([("a.cls", b"0"), ("a.mp4", b"x")], "sample a has no picture"),
     "two pictures": ([("a.jpg", b"x"), ("a.png", b"x"), ("a.cls", b"0")], "sample a has several pictures"),
     "an empty picture": ([("a.jpg", b""), ("a.cls", b"0")], "has 0 bytes"),
@@ -179,7 +179,7 @@ def test_a_damaged_picture_in_the_middle_is_named_and_ends_an_evaluation(tmp_pat
         torch.nn.Flatten(), torch.nn.Linear(48, 6), torch.nn.ReLU(), torch.nn.Linear(6, 2)
     ).eval()
     snn = ts.convert(model, ts.recipes.ECC(timesteps=2), found.train.batches(limit=8), preprocessing=ts.Preprocessing())
-    with pytest.raises(DataError, match=r"train\.tar: x/13\.jpg cannot be read as a picture"):
+    with pytest.raises(DataError, match=r"train\.tar: x/13\.jpg cannot be read as an image"):
         ts.evaluate(snn, found.train.batches(8))
 
 
@@ -193,7 +193,7 @@ def test_pictures_have_the_limits_of_others(tmp_path: Path) -> None:
 def test_a_picture_that_is_too_large_to_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_tar, "LARGEST_PICTURE", 50)
     tar(tmp_path / "train.tar", samples(range(1)))
-    with pytest.raises(DataError, match=r"0000\.png has \d+ bytes; pictures have 1 to 50"):
+    with pytest.raises(DataError, match=r"0000\.png has \d+ bytes; images have 1 to 50"):
         loaded(tmp_path)
 
 
@@ -283,7 +283,7 @@ def test_an_index_that_says_what_cannot_be(changes: dict, tmp_path: Path) -> Non
 
 def test_an_index_that_points_elsewhere_finds_no_picture(tmp_path: Path) -> None:
     indexed(tmp_path, offsets=np.zeros(4, int))
-    with pytest.raises(DataError, match=r"train\.tar: the file at byte 0 cannot be read as a picture"):
+    with pytest.raises(DataError, match=r"train\.tar: the file at byte 0 cannot be read as an image"):
         loaded(tmp_path)
 
 

@@ -93,8 +93,8 @@ NONSENSE = {
     ),
     "an encoder in place of a recipe": ("recipe", {"type": "ConstantCurrent", "fields": {}}, "recipe has the wrong type"),
     "an exact grid by text": ("exact_grid", "yes", "exact_grid is 'yes', not bool"),
-    "a grid of no steps": ("grid_timesteps", 0, "timesteps must be a whole number"),
-    "a grid of endless steps": ("grid_timesteps", 2**40, "timesteps must be a whole number"),
+    "a grid of no steps": ("grid_timesteps", 0, "timesteps must be an integer"),
+    "a grid of endless steps": ("grid_timesteps", 2**40, "timesteps must be an integer"),
     "remarks of numbers": ("remarks", [1], "remarks is a tuple"),
     "a provenance that is a list": ("provenance", [], "provenance is a list"),
 }  # fmt: skip

@@ -63,7 +63,7 @@ MASKS: dict[str, Callable[[], nn.Module]] = {
 def test_a_constant_mask_is_part_of_the_softmax(label):
     model, x = seeded(MASKS[label]), rand(32, 5, 8)
     snn = ts.convert(model, StreamingSigmaDelta(timesteps=12, threshold_count=12, percentile=100.0), x)
-    assert "softmax behind a mask" in str(snn.graph)
+    assert "softmax after a mask" in str(snn.graph)
     context = Context(ts.capture(model, x, on_unsupported="keep"), (x,), timesteps=1)
     (op,) = (node.op for node in JoinMasks().apply(context.source, context) if isinstance(node.op, MaskedSoftmax))
     assert bool(op.mask[FUTURE].bool().all())
@@ -93,7 +93,7 @@ def test_a_row_that_a_mask_hides_entirely_is_an_error_that_names_it():
         rand(16, 5, 8),
     )
     with pytest.raises(
-        (DataError, UnsupportedModel), match=r"softmax, on the calibration data: softmax behind a mask gives NaN"
+        (DataError, UnsupportedModel), match=r"softmax, on the calibration data: softmax after a mask gives NaN"
     ):
         ts.convert(model, StreamingSigmaDelta(timesteps=4), x)
 
@@ -101,7 +101,7 @@ def test_a_row_that_a_mask_hides_entirely_is_an_error_that_names_it():
 def test_a_recipe_of_rates_keeps_a_masked_softmax_too():
     model, x = seeded(MASKS["-inf"]), rand(32, 5, 8)
     snn = ts.convert(model, ECC(timesteps=64), x, on_unsupported="keep")
-    assert "softmax behind a mask" in str(snn.graph)
+    assert "softmax after a mask" in str(snn.graph)
     expected = model(x).detach()
     assert float((snn(x) - expected).norm()) <= 0.05 * float(expected.norm())
 

@@ -61,7 +61,7 @@ def test_the_page_is_well_formed_and_loads_nothing(found):
     outside = set(re.findall(r"https?://[\w./-]+", found.html))
     assert outside <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
     assert "url(http" not in found.html and "@import" not in found.html
-    assert not re.search(r"#0[12]0[12]\w\w", found.html), "a colour that stands for a variable was left"
+    assert not re.search(r"#0[12]0[12]\w\w", found.html), "a colour that represents a variable was left"
 
 
 def test_every_part_is_there_and_says_what_the_json_says(found):

@@ -74,9 +74,7 @@ def test_what_does_not_fit_is_refused(what: str) -> None:
         provoke()
 
 
-@pytest.mark.parametrize(
-    ("k", "words"), [(0, "from 1 on"), (1.5, "whole number"), (True, "whole number"), ("5", "whole")]
-)
+@pytest.mark.parametrize(("k", "words"), [(0, "of at least 1"), (1.5, "integer"), (True, "integer"), ("5", "integer")])
 def test_k_is_a_whole_number(k, words) -> None:
     with pytest.raises(SettingError, match=words):
         TopK(k)
@@ -186,6 +184,6 @@ def test_the_command_line_takes_tasks_with_their_settings(tmp_path) -> None:
     always = CliRunner().invoke(main, [*words, "top-k:k=10"])
     assert always.exit_code == 5 and "every answer would count as correct" in always.output
     wrong = CliRunner().invoke(main, [*words, "top-k:k=0"])
-    assert wrong.exit_code == 2 and "k must be a whole number from 1 on" in wrong.output
+    assert wrong.exit_code == 2 and "k must be an integer of at least 1" in wrong.output
     wrong = CliRunner().invoke(main, [*words, "top-5"])
     assert wrong.exit_code == 2 and "choose from binary, classification, " in wrong.output

@@ -103,9 +103,9 @@ def test_training_a_single_output_is_refused(classes: int) -> None:
 
 
 def test_a_data_set_of_images_needs_class_numbers_too() -> None:
-    with pytest.raises(DataError, match="whole numbers from 0 on"):
+    with pytest.raises(DataError, match="integers of at least 0"):
         Split(X, torch.full((N,), float("nan")))
-    with pytest.raises(DataError, match="whole numbers from 0 on"):
+    with pytest.raises(DataError, match="integers of at least 0"):
         Split(X, torch.full((N,), -1))
 
 

@@ -88,7 +88,7 @@ def test_an_executor_is_a_text(text: str, expected: object) -> None:
     [
         ("rai", "did you mean 'ray'"),
         ("local:many", "jobs must be a number"),
-        ("local:0", "jobs must be a whole number"),
+        ("local:0", "jobs must be an integer"),
         ("ray:head:1;cpu=2", "did you mean 'cpus'"),
         ("ray:head:1;cpus=2;cpus=3", "given once"),
         ("ray:head:1;memory=much", "a size like 2GiB"),
@@ -337,7 +337,7 @@ def test_a_place_without_whole_puts_gets_whole_files_too(tmp_path: Path, monkeyp
 
 def test_places_that_fsspec_does_not_know_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("fsspec", reason="the extra cluster is not installed")
-    with pytest.raises(SettingError, match="ftpx://a is no address that fsspec knows"):
+    with pytest.raises(SettingError, match="ftpx://a is not an address that fsspec knows"):
         compared(store="ftpx://a")
     monkeypatch.setitem(sys.modules, "fsspec.core", None)
     with pytest.raises(MissingExtra, match=r"transpike\[cluster\]"):

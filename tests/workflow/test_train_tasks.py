@@ -1,4 +1,4 @@
-"""Training by a task: its loss, its metric, and targets that are no class numbers."""
+"""Training by a task: its loss, its metric, and targets that are no class indices."""
 
 import json
 

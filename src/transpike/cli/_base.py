@@ -123,8 +123,8 @@ capture_options = options(
 spiking_option = click.option(
     "--spiking",
     multiple=True,
-    help="Modules that spike, like 'backbone.*'; the rest runs as the ANN, once for each answer. Repeatable (default: "
-    "all).",
+    help="Modules that spike, like 'backbone.*'; the rest runs as in the ANN, once for each answer. Repeatable "
+    "(default: all).",
 )
 calibration_option = click.option(
     "--calibration-samples",
@@ -156,17 +156,19 @@ energy_option = click.option(
     help="Energy model, for joules per sample; repeatable.",
 )
 task_option = click.option(
-    "--task", type=Part("task"), help="Task that defines good answers (default: that of the data set, classification)."
+    "--task",
+    type=Part("task"),
+    help="Task that judges the answers (default: that of the data set, else classification).",
 )
 output_option = click.option(
-    "--output-name", help="Output that the task judges, of a network with several (default: all, by their fidelity)."
+    "--output-name", help="Output that the task judges, for networks with several (default: all outputs, by fidelity)."
 )
 report_option = click.option(
     "--report",
     "reports",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="Report to write: .html, .json, .txt, tables (.csv, .md, .tex) or a picture (.png, .svg, .pdf); repeatable.",
+    help="Report to write: .html, .json, .txt, tables (.csv, .md, .tex) or a figure (.png, .svg, .pdf); repeatable.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print only JSON on stdout.")
 engine_option = click.option(
@@ -361,7 +363,7 @@ def checkpoint_of(output: Path, checkpoint: Path | None) -> Path:
     """--checkpoint, else next to ``output``. Raises for files that cannot be written; missing folders are created."""
     found = checkpoint or output.with_suffix(".checkpoint.safetensors")
     if checkpoint is None and output.exists() and not output.is_file():
-        raise SettingError(f"{output} is no regular file, so give --checkpoint too")
+        raise SettingError(f"{output} is not a regular file, so --checkpoint is needed too")
     writing.check_writable(output, found, make_folder=True)
     writing.check_writable(found, read_again=True)
     check_outputs(output)

@@ -43,7 +43,11 @@ class Choice(click.Choice):
         words = [str(choice) for choice in self.choices]
         if isinstance(value, str) and value not in words:
             new = ENGINES.get(value)
-            text = f"{value!r} is now called {new!r}" if new in words else f"{value!r} is not one of {', '.join(words)}"
+            text = (
+                f"{value!r} has been renamed to {new!r}"
+                if new in words
+                else f"{value!r} is not one of {', '.join(words)}"
+            )
             self.fail(text + ("" if new in words else nearest(value, words)), param, ctx)
         return super().convert(value, param, ctx)
 
@@ -107,9 +111,9 @@ def _no_option(name: str, context: click.Context) -> str:
     new = FLAGS.get(name.lstrip("-"))
     if new is not None:
         where = "" if f"--{new}" in options else f", which {context.command_path} does not have"
-        return f"{name} is now called --{new}{where}"
+        return f"{name} has been renamed to --{new}{where}"
     names = [flag.removeprefix("--") for flag in options if flag.startswith("--")]
-    return f"no option is called {name}" + nearest(name.lstrip("-"), names).replace("'", "'--", 1)
+    return f"no such option: {name}" + nearest(name.lstrip("-"), names).replace("'", "'--", 1)
 
 
 def _closed() -> int:

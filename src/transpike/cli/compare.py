@@ -55,7 +55,7 @@ from transpike.workflow.compare.store import store_at
 @click.option(
     "--unit", type=_settings.Read("K/N", part_of), help="Measure each N-th conversion, from the K-th on, into --store."
 )
-@click.option("--collect", is_flag=True, help="Measure nothing: read what all --unit runs have stored.")
+@click.option("--collect", is_flag=True, help="Measure nothing: combine the results of all --unit runs.")
 @_base.report_option
 @click.option(
     "--pick", help='Select the best row, like "drop<=1 steps<=32 min=synops"; exit code 4 if no row satisfies it.'

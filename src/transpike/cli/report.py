@@ -46,7 +46,11 @@ PARTS = ("energy", "explain", "spikes")
 )
 @click.option("--compare", "recipe_texts", help="Other recipes to compare, like few-steps,ecc:percentile=99.")
 @click.option(
-    "--compare-timesteps", type=NUMBERS, default="4,8,16,32", show_default=True, help="Their time-step counts."
+    "--compare-timesteps",
+    type=NUMBERS,
+    default="4,8,16,32",
+    show_default=True,
+    help="Time-step counts of these recipes.",
 )
 @click.option("--without", type=click.Choice(PARTS), multiple=True, help="Part to omit; repeatable.")
 @_base.engine_option

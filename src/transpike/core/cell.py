@@ -123,7 +123,7 @@ class Cell(TensorFields):
 
     @property
     def hides_by_sample(self) -> bool:
-        """True if its last input is a mask: truth values that hide parts of each sample, which cost nothing."""
+        """True if its last input is a mask: Boolean values that hide parts of each sample, which cost nothing."""
         return False
 
     @property

@@ -147,8 +147,8 @@ class Task(NamedSettings, ABC):
         Raises SettingError for a task without a loss.
         """
         raise SettingError(
-            f"{self} has no loss to train with: fine-tune for a task that has one, like Regression, or give the class "
-            "of the task a method loss(output, target)"
+            f"{self} has no loss to train with: fine-tune for a task that has one, like Regression, or define "
+            "loss(output, target) in the class of the task"
         )
 
     def marks(self, answer: Tensor, size: tuple[int, int]) -> Marks | None:
@@ -206,7 +206,7 @@ class OutcomeTask(Task):
         return "half a point"
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Cross-entropy of logits (samples, classes) and class numbers, where answers are classes."""
+        """Cross-entropy of logits (samples, classes) and class indices, where answers are classes."""
         return F.cross_entropy(output, target) if self.has_classes else super().loss(output, target)
 
     def chance(self, shape: tuple[int, ...]) -> float | None:

@@ -114,7 +114,7 @@ def _from_outside(name: str, place: str, data_dir: str | Path | None, options: d
     arguments = dict(options)
     if place:
         if not parameters:
-            raise SettingError(f"{name} takes no place; write it without a colon")
+            raise SettingError(f"{name} takes no path; write it without a colon")
         arguments[parameters[0]] = place
     if data_dir is not None and "data_dir" in parameters:
         arguments.setdefault("data_dir", data_dir)

@@ -25,7 +25,7 @@ def is_scalar(value: Any) -> bool:
 
 
 def is_whole(data: Any) -> bool:
-    """A number or an array of whole numbers."""
+    """A number or an array of integers."""
     return not data.is_floating_point() if isinstance(data, Tensor) else np.asarray(data).dtype.kind in "biu"
 
 
@@ -40,7 +40,7 @@ def tensor(data: Any) -> Tensor:
         return data.detach()  # nothing here is trained through the data
     array = np.asarray(data)
     if array.dtype.kind not in "biuf":
-        raise DataError(f"an array must hold real numbers, not {array.dtype}")
+        raise DataError(f"an array must contain real numbers, not {array.dtype}")
     # torch needs the byte order of the machine, and may write into the result
     return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C", copy=True))
 
@@ -70,7 +70,7 @@ def as_targets(target: Any) -> Tensor:
         first = flat[0] if len(flat) else 0
         if isinstance(first, (str, bytes)):
             raise DataError(
-                f"targets are text, like {first!r}; give class numbers, counted in the order of the network's outputs: "
+                f"targets are text, like {first!r}; give class indices, counted in the order of the network's outputs: "
                 f"classes = [{first!r}, …], and data = [(x, torch.tensor([classes.index(t) for t in y])) for x, y in "
                 "data]"
             )

@@ -109,9 +109,9 @@ def _split(archive: Mapping[str, np.ndarray], part: str, name: str, task: Task |
         raise DataError(f"{source}: the arrays hold different numbers of samples, {sorted(counts)}")
     targets = labels.get("")
     if targets is not None and task is None and (targets.ndim > 1 or targets.is_floating_point()):
-        raise DataError(f"{source}: its targets are no class numbers; give an entry task, like 'regression'")
+        raise DataError(f"{source}: its targets are not class indices; add an entry task, like 'regression'")
     if targets is not None and task is None and len(targets) and int(targets.min()) < 0:
-        raise DataError(f"{source}: labels must be whole numbers from 0 on")
+        raise DataError(f"{source}: labels must be integers of at least 0")
     return NamedSplit(Inputs(inputs), labels if targets is None else targets, source, task is not None)
 
 

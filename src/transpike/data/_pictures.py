@@ -47,14 +47,14 @@ def rgb(source: Path | bytes | memoryview, place: str) -> Any:
             width, height = image.size
             if width * height > MOST_PIXELS:
                 raise DataError(
-                    f"{place} claims {width:,} × {height:,} pixels, and at most {MOST_PIXELS:,} are read: "
-                    "make it smaller, or get it again if it is not so large"
+                    f"{place} declares {width:,} × {height:,} pixels; the limit is {MOST_PIXELS:,}: "
+                    "make it smaller, or download it again if the size is wrong"
                 )
             return image.convert("RGB")
     except DataError:
         raise
     except (*DAMAGE, library.DecompressionBombError, library.DecompressionBombWarning) as error:
-        raise DataError(f"{place} cannot be read as a picture: {error}") from error
+        raise DataError(f"{place} cannot be read as an image: {error}") from error
 
 
 def sides(size: int, resize: int | None) -> tuple[int, int]:

@@ -156,7 +156,7 @@ def shards(patterns: str) -> list[Shard]:
         for one in _expanded(pattern):
             found += _files(one)
             if len(found) > MOST:
-                raise SettingError(f"{patterns} stands for more than {MOST:,} shards")
+                raise SettingError(f"{patterns} expands to more than {MOST:,} shards")
     if missing := [shard for shard in found if isinstance(shard, Local) and not shard.path.is_file()]:
         more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
         raise DataError(f"there is no shard {', '.join(map(str, missing[:NAMED]))}{more}")

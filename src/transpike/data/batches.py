@@ -64,13 +64,15 @@ def calibration_batches(
         x = prepare(x)
         expected = shape or (tuple(batches[0].shape[1:]) if batches else tuple(x.shape[1:]))
         if tuple(x.shape[1:]) != expected:
-            raise DataError(f"calibration batch {number} holds samples of shape {tuple(x.shape[1:])}, not {expected}")
+            raise DataError(
+                f"calibration batch {number} contains samples of shape {tuple(x.shape[1:])}, not {expected}"
+            )
         if not bool(torch.isfinite(x).all()):
-            raise DataError(f"calibration batch {number} holds NaN or infinite values; clean the data first")
+            raise DataError(f"calibration batch {number} contains NaN or infinite values; clean the data first")
         batches.append(x)
         seen += len(x)
     if seen < FEWEST:
-        raise DataError(f"{seen} calibration samples are too few for thresholds; give at least {FEWEST}, better 500")
+        raise DataError(f"{seen} calibration samples are too few for thresholds; use at least {FEWEST}, preferably 500")
     low, high = min(float(b.min()) for b in batches), max(float(b.max()) for b in batches)
     if low == high:
         raise DataError(f"all calibration data has the value {low:g}; use real training inputs")
@@ -132,7 +134,7 @@ def without_targets(batches: Iterable[Any]) -> list[tuple[Any, None]]:
 def dataset_of(data: Any, task: Task | None = None) -> Dataset:
     """A Dataset itself; a Split, or labelled samples of another form, as the training images of a Dataset.
 
-    ``task`` is that of labels which are no class numbers.
+    ``task`` is that of labels which are no class indices.
     """
     if isinstance(data, Dataset):
         return data
@@ -172,7 +174,7 @@ def labelled_inputs(
         raise DataError("training needs labels: give a data set, or batches of (input, label)")
     labels = [y for _, y in batches if y is not None]
     if len({(y.shape[1:], y.dtype) for y in labels}) > 1:
-        raise DataError("the labels of different batches differ in shape or type; give one class number per input")
+        raise DataError("the labels of different batches differ in shape or type; give one class index per input")
     parts = [x for x, _ in batches]
     x = Inputs.joined(parts) if isinstance(parts[0], Inputs) else torch.cat(parts)
     y = torch.cat(labels)
@@ -229,7 +231,7 @@ def _iterated(data: Any, shape: tuple[int, ...] | None) -> tuple[Iterable[Any], 
         samples: Iterable[Any] = (data[index] for index in range(len(data))) if indexed else data  # type: ignore[arg-type,assignment]
         return samples, True
     if not isinstance(data, Iterable):
-        more = "; take data.test.batches(64), or data.train" if hasattr(data, "test") else ""
+        more = "; use data.test.batches(64), or data.train" if hasattr(data, "test") else ""
         raise DataError(f"data must be {FORMS}, not {named(data)}{more}")
     if shape is None and isinstance(data, (tuple, list)) and len(data) > 1 and all(map(is_array, data)):
         shapes = {tuple(one.shape) for one in data}
@@ -259,7 +261,7 @@ def _entry(batch: Any) -> tuple[Any, Any]:
     if place and (index_first or (ranks[0] == 1 < ranks[place] and is_whole(first))):
         label = place + 1 if place + 1 < len(batch) else 0
         raise DataError(
-            f"a batch must begin with its input, and this one begins with {named(first)}: write ((b[{place}], "
+            f"a batch must begin with its input, but this one begins with {named(first)}: write ((b[{place}], "
             f"b[{label}]) for b in data)"
         )
     if isinstance(first, (tuple, list, Mapping)) and first:

@@ -91,7 +91,7 @@ def subject(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise DataError(f"{path}: expected data {wanted[0]} and labels {wanted[1]}, found {found}; is it DEAP's .dat?")
     data, ratings = (np.asarray(array, np.float32) for array in arrays)
     if not (np.isfinite(data).all() and np.isfinite(ratings).all()):
-        raise DataError(f"{path}: holds NaN or infinite values")
+        raise DataError(f"{path}: contains NaN or infinite values")
     return data[:, :EEG, BASELINE:], ratings
 
 

@@ -1,4 +1,4 @@
-"""Contract of exporters: write a whole-number network to a file or folder, and run what was written."""
+"""Contract of exporters: write an integer network to a file or folder, and run what was written."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Golden vectors: the whole-number network with the expected spikes of every layer, for the authors of hardware."""
+"""Golden vectors: the integer network with the expected spikes of every layer, for the authors of hardware."""
 
 import io
 import json
@@ -103,13 +103,13 @@ def _as_times(whole: Whole, vectors: dict[str, Integers]) -> dict[str, Integers]
 
 
 def _entering(samples: Samples) -> dict[str, Integers]:
-    """What enters, and the whole numbers of inputs: the checker makes the currents of these itself."""
+    """What enters, and the integers of inputs: the checker makes the currents of these itself."""
     raw = {f"raw.{name}": value for name, value in samples.raw.items()}
     return raw | {f"in.{name}": value for name, value in samples.entering.items()}
 
 
 def _entrance(entrance: Entrance, arrays: dict[str, Integers]) -> dict[str, Any]:
-    """An entrance as plain data; the weights of an input of whole numbers go into ``arrays``."""
+    """An entrance as plain data; the weights of an input of integers go into ``arrays``."""
     found: dict[str, Any] = {
         "name": entrance.name, "kind": entrance.kind, "shape": entrance.shape, "low": entrance.low,
         "high": entrance.high,

@@ -122,7 +122,7 @@ class Program:
 
     @property
     def rest(self) -> Graph | None:
-        """The analogue part behind the spiking one, which the readout computes; None if there is none."""
+        """The analogue part after the spiking one, which the readout computes; None if there is none."""
         return self.readout.network if isinstance(self.readout, AnalogueRest) else None
 
     @cached_property

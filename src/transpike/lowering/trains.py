@@ -156,7 +156,7 @@ def is_binary(cell: Neuron) -> bool:
 
 
 def _smallest(levels: Tensor) -> Tensor:
-    """Levels as whole numbers of few bits where that is exact."""
+    """Levels as integers of few bits where that is exact."""
     low, high = levels.aminmax()
     for kind in WHOLE:
         limits = torch.iinfo(kind)

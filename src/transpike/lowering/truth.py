@@ -1,4 +1,4 @@
-"""Masks that a network computes from truth values: which numbers their wires can carry."""
+"""Masks that a network computes from Boolean values: which numbers their wires can carry."""
 
 from collections.abc import Iterable
 from math import prod
@@ -20,7 +20,7 @@ from transpike.ops.wiring import Selection
 PREDICATES = frozenset((
     "eq", "ne", "ge", "gt", "le", "lt", "logical_and", "logical_or", "logical_xor", "logical_not", "isnan", "isinf",
 ))  # fmt: skip
-"""Operators of torch, without overload, whose outputs are truth values."""
+"""Operators of torch, without overload, whose outputs are Boolean values."""
 MOST = 16
 """Values of one wire that are told apart."""
 Values = frozenset[float] | None
@@ -28,12 +28,12 @@ TRUTH: frozenset[float] = frozenset((0.0, 1.0))
 
 
 def is_predicate(op: object) -> bool:
-    """True for an operator whose outputs are truth values."""
+    """True for an operator whose outputs are Boolean values."""
     return type(op) is AnalogueOp and op.operator.split(".")[1] in PREDICATES
 
 
 def possible_values(graph: Graph, name: str) -> Values:
-    """The numbers that a wire of a mask can carry, for any truth values of the inputs; None if they are not known."""
+    """The numbers that a wire of a mask can carry, for any Boolean values of the inputs; None if they are not known."""
     known: dict[str, Values] = {}
     for node in graph:
         if node.name in graph.static:

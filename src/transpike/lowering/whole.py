@@ -1,4 +1,4 @@
-"""The whole-number form of a network: integers only, which is what exporters read.
+"""The integer form of a network: integers only, which is what exporters read.
 
 Every potential, weight, threshold and bias is an integer count of grid steps. In each step t a layer adds
 
@@ -27,7 +27,7 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Front:
-    """How a "charge" comes from an input of whole numbers: ``W · n / 2^shift``, rounded to the nearest, ties to even.
+    """How a "charge" comes from an input of integers: ``W · n / 2^shift``, rounded to the nearest, ties to even.
 
     ``term`` has the input ``name`` as its source, n in (batch, *shape) from ``low`` to ``high``; ``shift`` broadcasts
     to the shape of the charge. The products are sums below 2⁵³. Formats may take the charge instead.
@@ -65,7 +65,7 @@ class Entrance:
     """What enters: one array of integers for each sample.
 
     ``kind``: "charge": (batch, *shape), added to the potentials of one layer in every step, in that layer's unit, named
-    in the layer's ``currents``, with its ``front`` if the input is whole numbers; "values": (batch, *shape), levels
+    in the layer's ``currents``, with its ``front`` if the input is integers; "values": (batch, *shape), levels
     that are the same in every step, the source of terms; "spikes": (T, batch, *shape), levels of each step, the source
     of terms. ``low`` and ``high`` bound the integers; ``unit`` is the real value of 1 (broadcastable to shape).
     ``slots``: those of "spikes" that are first spikes.
@@ -302,9 +302,9 @@ def sends(table: Mapping[str, Layer | Entrance], window: int, name: str, t: int)
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """What a run of the whole-number form takes: the integers of each entrance, and the number of steps.
+    """What a run of the integer form takes: the integers of each entrance, and the number of steps.
 
-    ``raw``: the whole numbers of each ``Front``, by its name.
+    ``raw``: the integers of each ``Front``, by its name.
     """
 
     entering: dict[str, Integers]

@@ -171,7 +171,7 @@ def matrix(table: Mapping[str, Node], path: Path, most: int) -> Tensor | None:
 
 
 def onward(lowered: Lowered, known: Mapping[str, Tensor], *, magnitude: bool = False) -> dict[str, Tensor]:
-    """``known`` values of constant currents, and what they are on the wires behind them while no neuron fires."""
+    """``known`` values of constant currents, and what they are on the wires after them while no neuron fires."""
     found = dict(known)
     shapes = {node.name: node.shape for node in lowered.nodes}
     for node in lowered.nodes:

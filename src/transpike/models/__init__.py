@@ -41,7 +41,7 @@ def _network(function: Callable[[int, int], nn.Module], name: str, **details: An
     try:
         return Model(name, function, **{"input_shape": (), "preprocessing": Preprocessing(), **details})
     except TypeError as error:
-        raise SettingError(f"the network {name!r} does not take these details: {error}") from error
+        raise SettingError(f"the network {name!r} does not accept these arguments: {error}") from error
 
 
 members: tuple[Model, ...] = family("network", Model, holds="instances", wrap=_network).own(globals())
@@ -88,7 +88,7 @@ def build(
         module, model = source(name, num_classes or 1000, in_channels or 3, published)
     elif kind == "file":
         if num_classes is not None or (in_channels is not None and input_shape is None):
-            raise SettingError(f"{spec} is a finished program; num_classes and in_channels cannot be chosen")
+            raise SettingError(f"{spec} is an exported program; num_classes and in_channels cannot be changed")
         module, model = from_file(name, trust, input_shape)
     elif kind == "py":
         module, model = from_python(name, num_classes, None if input_shape else in_channels)

@@ -31,7 +31,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and two linear layers with GELU between them, each behind a normalisation and with a shortcut."""
+    """Attention and two linear layers with GELU between them, each after a normalisation and with a shortcut."""
 
     def __init__(self, features: int, heads: int) -> None:
         super().__init__()

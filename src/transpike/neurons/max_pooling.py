@@ -123,7 +123,7 @@ class MaximumOfEstimates(MaximumInTime):
     """``E += x;  out_t = max(E_t) − max(E_{t−1})`` over each window, for differences with unit gain.
 
     What the messages add up to is the maximum of the inputs' estimates at every t, for windows that overlap or reach
-    into the padding too, and whole levels of one spike scale stay whole levels. Several digits may change at once.
+    into the padding too, and integer levels of one spike scale stay integer levels. Several digits may change at once.
     """
 
     modes: ClassVar[tuple[Mode, ...]] = ("differences",)

@@ -1,4 +1,4 @@
-"""Vectors that are looked up by whole numbers."""
+"""Vectors that are looked up by integers."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,9 +13,9 @@ from transpike.errors import DataError
 
 @dataclass(frozen=True, eq=False)
 class Embedding(Op):
-    """``y = w[x]``: row x of ``weight`` (rows, features) for every whole number x, (batch, …) → (batch, …, features).
+    """``y = w[x]``: row x of ``weight`` (rows, features) for every integer x, (batch, …) → (batch, …, features).
 
-    ``one_hot(x, n)`` looks up rows of the unit matrix. It reads an input of whole numbers, so that its output is a
+    ``one_hot(x, n)`` looks up rows of the unit matrix. It reads an input of integers, so that its output is a
     constant current: no spike, and no multiplication.
     Raises DataError for numbers without a row.
     """

@@ -48,7 +48,7 @@ from transpike.schedules import Streaming
 def check_types(recipe: Recipe) -> None:
     """Raises SettingError for a setting whose type differs from its annotation."""
     names = {f.name for f in dataclasses.fields(recipe)}  # type: ignore[arg-type]
-    words = {int: "a whole number", float: "a number", bool: "True or False"}
+    words = {int: "an integer", float: "a number", bool: "True or False"}
     for name, hint in typing.get_type_hints(type(recipe)).items():
         kinds = typing.get_args(hint) or (hint,)
         if name not in names or not all(isinstance(k, type) for k in kinds):

@@ -134,7 +134,7 @@ def _folded(words: list[str], width: int) -> list[str]:
 
 
 def broken(text: str, width: int) -> list[str]:
-    """A name in lines of at most this width, broken behind ``_ . / -``, comma or space where there is one."""
+    """A name in lines of at most this width, broken after ``_ . / -``, comma or space where there is one."""
     found = [""]
     for piece in re.findall(r"[^_./\-, (]*[_./\-, (]?", text):
         if cell_len(found[-1] + piece.rstrip()) > width and found[-1]:

@@ -269,7 +269,7 @@ def _target(path: Path) -> Path | None:
         stat.S_ISDIR: "a folder", stat.S_ISSOCK: "a socket", stat.S_ISBLK: "a device",
         stat.S_ISCHR: "a device or a terminal",
     }  # fmt: skip
-    kind = next((text for is_kind, text in kinds.items() if is_kind(status.st_mode)), "no regular file")
+    kind = next((text for is_kind, text in kinds.items() if is_kind(status.st_mode)), "not a regular file")
     raise FileError(f"{path} cannot be written: it is {kind}; give the name of a file")
 
 
@@ -291,7 +291,7 @@ def _is_null(status: os.stat_result) -> bool:
 
 
 def _pour(path: Path, data: bytes) -> None:
-    """Write into a pipe, the null device, or behind what this process has written to the same stream."""
+    """Write into a pipe, the null device, or after what this process has written to the same stream."""
     number = _stream(path.stat())
     if number is None:
         with path.open("wb") as file:

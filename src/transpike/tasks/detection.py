@@ -38,12 +38,12 @@ class Detection(MeasuredTask):
 
     name: ClassVar[str] = "detection"
     decode: Callable[[Any], list[dict[str, Tensor]]]
-    box_format: str = setting("xyxy", "Meaning of a box.", choices=("xyxy", "xywh", "cxcywh"))
-    most: int = setting(100, "Number of detections of a sample that count.", low=1)
+    box_format: str = setting("xyxy", "Format of boxes.", choices=("xyxy", "xywh", "cxcywh"))
+    most: int = setting(100, "Maximum number of detections per sample.", low=1)
     resamplings: int = setting(0, "Number of resamplings for intervals.", low=0)
-    least_drawn: float = setting(0.4, "Smallest score of a box in the pictures of reports.", low=0.0)
+    least_drawn: float = setting(0.4, "Smallest score of boxes drawn in reports.", low=0.0)
     names: tuple[str, ...] = ()
-    colours: str = setting("rgb", "Order of the colours of inputs, for pictures.", choices=("rgb", "bgr"))
+    colours: str = setting("rgb", "Order of the input channels, for images in reports.", choices=("rgb", "bgr"))
 
     def __post_init__(self) -> None:
         if not callable(self.decode):
@@ -81,12 +81,12 @@ class Detection(MeasuredTask):
         if target.ndim != 3 or target.shape[::2] != (samples, GIVEN) or not target.is_floating_point():
             raise DataError(
                 f"the targets of {where} are {str(target.dtype).removeprefix('torch.')} of shape "
-                f"{tuple(target.shape)}, and {self} needs dictionaries of boxes (n, 4) and labels (n,) for {samples} "
+                f"{tuple(target.shape)}, but {self} needs dictionaries of boxes (n, 4) and labels (n,) for {samples} "
                 f"samples, or real numbers ({samples}, n, 5): label and box, NaN where there is none"
             )
         if target.shape[1] > self.most:
             raise DataError(
-                f"a sample of {where} has {target.shape[1]} boxes, and {self} takes {self.most}: raise most"
+                f"a sample of {where} has {target.shape[1]} boxes, but {self} takes {self.most}: raise most"
             )
         target = F.pad(target, (0, 0, 0, self.most - target.shape[1]), value=torch.nan)
         empty = target.isnan().any(-1)
@@ -94,7 +94,7 @@ class Detection(MeasuredTask):
         if bool(empty.all(1).logical_not().any()) and (
             not bool(torch.isfinite(there).all()) or bool((there[:, 0] != there[:, 0].round()).any())
         ):
-            raise DataError(f"the targets of {where} hold labels that are no whole numbers, or infinite boxes")
+            raise DataError(f"the targets of {where} contain labels that are not integers, or infinite boxes")
         return target.double()
 
     def statistics(self, output: Tensor, target: Tensor) -> Tensor:
@@ -131,7 +131,7 @@ class Detection(MeasuredTask):
         return torch.cat([boxes, scores[:, None], labels[:, None]], 1)[order]
 
     def values(self, sums: Tensor) -> Tensor:
-        raise TypeError("a mean average precision is no function of sums over samples: see from_rows")
+        raise TypeError("a mean average precision is not a function of sums over samples: see from_rows")
 
     def from_rows(self, rows: Tensor) -> Tensor:
         if rows.ndim > 2:

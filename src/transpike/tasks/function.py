@@ -48,7 +48,7 @@ class Function(MeasuredTask):
 
     def check(self, shape: tuple[int, ...], samples: int, target: Tensor, where: str = "a batch") -> Tensor:
         if len(target) != samples:
-            raise DataError(f"{where} holds {samples} inputs and {len(target)} targets; give one target per input")
+            raise DataError(f"{where} contains {samples} inputs and {len(target)} targets; give one target per input")
         return target
 
     def _each(self, output: Tensor, target: Tensor) -> Tensor:

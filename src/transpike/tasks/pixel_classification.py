@@ -16,7 +16,7 @@ from transpike.tasks._base import in_range, returned
 
 @dataclass(frozen=True)
 class PixelClassification(MeasuredTask):
-    """Logits (samples, classes, *space) and class numbers (samples, *space) of the pixels.
+    """Logits (samples, classes, *space) and class indices (samples, *space) of the pixels.
 
     From one confusion matrix of all pixels of all samples, ``IoU_c = TP_c/(TP_c + FP_c + FN_c)``; the mean IoU is over
     classes that occur in targets or answers. Pixels whose target is ``ignore_index`` count nowhere. Reports show
@@ -25,7 +25,7 @@ class PixelClassification(MeasuredTask):
 
     name: ClassVar[str] = "pixel-classification"
     classes: int | None = setting(None, "Number of classes; by default that of the output.", low=2)
-    ignore_index: int | None = setting(None, "Target of pixels that do not count.", low=-(2**31))
+    ignore_index: int | None = setting(None, "Target value of ignored pixels.", low=-(2**31))
     names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -56,12 +56,12 @@ class PixelClassification(MeasuredTask):
     def check(self, shape: tuple[int, ...], samples: int, target: Tensor, where: str = "a batch") -> Tensor:
         if len(shape) < 2 or shape[0] != (self.classes or shape[0]) or shape[0] < 2:
             classes = self.classes or "classes"
-            raise DataError(f"{self} needs logits (batch, {classes}, …), and the network returns {returned(shape)}")
+            raise DataError(f"{self} needs logits (batch, {classes}, …), but the network returns {returned(shape)}")
         given = f"the targets of {where} are {str(target.dtype).removeprefix('torch.')} of shape {tuple(target.shape)}"
         if target.shape == (samples, 1, *shape[1:]):
             target = target[:, 0]
         if target.shape != (samples, *shape[1:]) or target.dtype == torch.bool or target.is_floating_point():
-            raise DataError(f"{given}, and {self} needs whole numbers of shape {(samples, *shape[1:])}")
+            raise DataError(f"{given}, but {self} needs integers of shape {(samples, *shape[1:])}")
         return in_range(target.long(), shape[0], self.ignore_index, where)
 
     def statistics(self, output: Tensor, target: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ CASES = ("small integers", "average", "residual", "hard reset")
 
 
 class _Block(nn.Module):
-    """``relu(conv(x) + x)`` behind a convolution and a maximum pooling, then a linear layer."""
+    """``relu(conv(x) + x)`` after a convolution and a maximum pooling, then a linear layer."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -19,7 +19,7 @@ from transpike.workflow.simulate import simulate
 def check_task(task: Task, output: Tensor | None = None, target: Tensor | None = None) -> None:
     """A task judges each sample alone, outputs (steps, samples, *shape) of several time steps one by one.
 
-    ``output`` and ``target`` default to the logits of ten classes and class numbers.
+    ``output`` and ``target`` default to the logits of ten classes and class indices.
     """
     check_member(task)
     law = Law(task)
@@ -82,7 +82,7 @@ def _check_marks(task: Task, output: Tensor, checked: Tensor, law: Law) -> None:
         if marks is None:
             continue
         law("marks are boxes or a mask", marks.mask is None or not marks.boxes)
-        law("a mask has whole numbers on a plane", marks.mask is None or _plane(marks.mask))
+        law("a mask has integers on a plane", marks.mask is None or _plane(marks.mask))
         edges = [(box.right - box.left, box.bottom - box.top) for box in marks.boxes]
         law("a box ends after it begins", all(min(lengths) >= 0 for lengths in edges), edges)
     picture = task.picture(random(3, *size))

@@ -97,7 +97,7 @@ class Training(NamedSettings):
                 "grad-r has a prior on weights instead of weight decay; leave out weight_decay and decay_thresholds"
             )
         if self.optimiser != "grad-r" and not self.alpha is self.sparsity is None:
-            raise SettingError(f"alpha and sparsity need optimiser='grad-r', not {self.optimiser!r}; leave them out")
+            raise SettingError(f"alpha and sparsity need optimiser='grad-r', not {self.optimiser!r}; remove them")
         if self.stages is not None:
             object.__setattr__(self, "stages", tuple(stages.ordered(dict(self.stages), self.epochs).items()))
 

@@ -103,7 +103,7 @@ def fit_exit(
     if not isinstance(score, ExitScore):
         raise SettingError(f"score must be an exit score or the name of one ({', '.join(exits.table)}), not {score!r}")
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise SettingError(f"seed must be a whole number from 0 on, not {seed!r}")
+        raise SettingError(f"seed must be an integer of at least 0, not {seed!r}")
     if snn.rest is not None:
         refuse_hybrid(
             snn, "fit_exit", "an exit needs an answer after every step, for which the analogue part runs again"

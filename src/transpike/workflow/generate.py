@@ -63,7 +63,7 @@ def generate(
     seed: int = 0,
     engine: Engine | str | None = None,
 ) -> Generated:
-    """Continue sequences of whole numbers by ``n``: ``ids`` (batch, length) → ``Generated.ids`` (batch, length + n).
+    """Continue sequences of integers by ``n``: ``ids`` (batch, length) → ``Generated.ids`` (batch, length + n).
 
     The network is a decoder of sigma-delta neurons that takes up to L numbers and answers at each position with the
     logits of the next number. Positions that have no number yet do not exist: they send nothing and are not computed.
@@ -75,7 +75,7 @@ def generate(
     ``seed``. ``engine``: "dense" (default) or "reference", which give the same spikes.
 
     Raises UnsupportedModel for a network that is no such decoder, or whose answers depend on later positions,
-    SettingError for another code or more than L numbers, DataError for ids that are no whole numbers of its table.
+    SettingError for another code or more than L numbers, DataError for ids that are no integers of its table.
     """
     refuse_hybrid(snn, "generate", "the cache of a sequence is the states of neurons")
     steps = snn.schedule.check(snn.timesteps if timesteps is None else timesteps)
@@ -154,9 +154,9 @@ def _checked(ids: Tensor, n: int, length: int) -> Tensor:
     whole = isinstance(ids, Tensor) and not (ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool)
     if not whole or ids.ndim != 2 or not ids.numel():
         form = f"{ids.dtype!s} of shape {tuple(ids.shape)}" if isinstance(ids, Tensor) else type(ids).__name__
-        raise DataError(f"ids must be whole numbers of shape (batch, length), at least one, not {form}")
+        raise DataError(f"ids must be integers of shape (batch, length), at least one, not {form}")
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise SettingError(f"n must be a whole number of at least 1, not {n!r}")
+        raise SettingError(f"n must be an integer of at least 1, not {n!r}")
     if ids.shape[1] + n > length:
         raise SettingError(
             f"the network takes {length} numbers, and {ids.shape[1]} with {n} more are {ids.shape[1] + n}: give a "

@@ -36,7 +36,7 @@ class Joint(MeasuredTask):
     """``parts``: (output, task) of some of the outputs in ``structure``. The metrics are those of all, by
     "output: metric", the first one for verdicts; the loss is the sum of the losses.
 
-    Checked targets are side by side in one float64 tensor (samples, M), which holds class numbers exactly.
+    Checked targets are side by side in one float64 tensor (samples, M), which holds class indices exactly.
     """
 
     name: ClassVar[str] = "joint"

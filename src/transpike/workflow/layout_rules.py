@@ -86,7 +86,7 @@ def _repeat(call: Reading) -> Held:
 
 
 def _interleave(call: Reading) -> Held:
-    """Copies of each element along an axis; those of the batch's are behind it."""
+    """Copies of each element along an axis; those of the batch's are after it."""
     wire = call.x
     if call["dim"] is None:
         raise Refused("it repeats over the batch axis; name the axis (dim=…)")

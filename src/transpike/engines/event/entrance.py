@@ -1,4 +1,4 @@
-"""The current of a constant analogue input behind a convolution, by the native library."""
+"""The current of a constant analogue input after a convolution, by the native library."""
 
 import ctypes
 from dataclasses import dataclass

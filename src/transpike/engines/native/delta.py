@@ -1,4 +1,4 @@
-"""Layers of weights that read levels, and the sigma-delta neurons behind them, in the native library."""
+"""Layers of weights that read levels, and the sigma-delta neurons after them, in the native library."""
 
 import ctypes
 import functools
@@ -20,7 +20,7 @@ from transpike.ops import Conv
 SAME, CLIP = 0, 1  # native/transpike.h
 SMALL = 2**14  # neurons below which one thread is used
 LARGEST_LEVEL, LARGEST_WEIGHT, LARGEST_SUM = 2**15 - 1, 2**15 - 1, 2**31 - 1
-SPARE = 64  # numbers behind the weights, up to which vectors reach
+SPARE = 64  # numbers after the weights, up to which vectors reach
 MOST_TAPS = 100  # of a convolution with one group for each channel
 
 
@@ -161,7 +161,7 @@ class Sent:
 
 @dataclass(frozen=True, eq=False)
 class DeltaLayer:
-    """Weights, neurons, or neurons behind weights. Currents are (time · batch, …, features), levels as in ``Sent``.
+    """Weights, neurons, or neurons after weights. Currents are (time · batch, …, features), levels as in ``Sent``.
 
     ``shape``: spatial sizes and features of the output, these being on ``axis``. ``currents``: others read the sums
     too. ``factors`` float64 (features): levels of the same shape are added times these numbers.

@@ -20,7 +20,7 @@ def wanted() -> str | None:
     for name in SETS:
         if name.lower().replace("-", "") == given.lower().replace("-", ""):
             return name
-    raise SettingError(f"{VARIABLE}={given!r} is no instruction set; it can be {', '.join(SETS)}, or not set")
+    raise SettingError(f"{VARIABLE}={given!r} is not an instruction set; it can be {', '.join(SETS)}, or not set")
 
 
 def choose(library: ctypes.CDLL, name: str) -> None:

@@ -18,10 +18,10 @@ class Costs:
     """Bytes of a C network, and operations for one sample.
 
     ``flash``: constants; ``ram``: the state on a 32-bit core. ``additions``: of weights to potentials, measured on the
-    samples; those with graded levels, and those of an input of whole numbers, are multiplications as well.
+    samples; those with graded levels, and those of an input of integers, are multiplications as well.
     ``updates``: additions and comparisons of neurons, one of each in every step; of first spikes comparisons, one in
     every slot in which a layer may fire. ``ann_macs``: multiplications of the
-    network without spikes behind the same entrance, sums of windows not counted.
+    network without spikes after the same entrance, sums of windows not counted.
     """
 
     flash: int

@@ -64,7 +64,7 @@ class C(Exporter):
         for layer in whole.layers:
             if self.weight_bits is not None and not layer.rule.is_plain:
                 raise UnsupportedModel(
-                    f"{layer.name} sends other levels than 0 and 1, and weight_bits rounds networks of single spikes: "
+                    f"{layer.name} sends levels other than 0 and 1, and weight_bits rounds networks of single spikes: "
                     "export without weight_bits"
                 )
             if mixes_orders(whole, layer):

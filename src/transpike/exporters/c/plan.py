@@ -27,7 +27,7 @@ class Field:
 class Parameter:
     """An argument of ``net_start`` or, for "spikes", of ``net_step``.
 
-    ``kind``: that of an entrance, or "input" for the whole numbers that charges are made of, ``Samples.raw[name]``.
+    ``kind``: that of an entrance, or "input" for the integers that charges are made of, ``Samples.raw[name]``.
     """
 
     name: str
@@ -86,7 +86,7 @@ class Plan:
 
     @cached_property
     def parameters(self) -> tuple[Parameter, ...]:
-        """What ``net_start`` and ``net_step`` take: whole numbers of inputs, and what enters in other ways."""
+        """What ``net_start`` and ``net_step`` take: integers of inputs, and what enters in other ways."""
         fronts = {one.front.name: one.front for one in self.whole.entrances if one.front}
         others = [one for one in self.whole.entrances if one.front is None]
         names = identifiers([*fronts, *(one.name for one in others)])
@@ -108,7 +108,7 @@ class Plan:
         return [one for one in self.parameters if one.kind == "spikes"]
 
     def parameter(self, name: str) -> Parameter:
-        """That of the entrance, or of the input of whole numbers, ``name``."""
+        """That of the entrance, or of the input of integers, ``name``."""
         return next(one for one in self.parameters if one.name == name)
 
     def potential_type(self, layer: Layer) -> str:

@@ -159,7 +159,7 @@ class SlotNetwork(Network):
     writer: ClassVar[type[Layers]] = SlotLayers
     meanings: ClassVar[Mapping[str, str]] = {
         "charge": "charge before the first step",
-        "input": "whole numbers, which give the charge before the first step",
+        "input": "integers, which give the charge before the first step",
         "spikes": "levels of one step",
     }
     plan: SlotPlan
@@ -185,7 +185,7 @@ class SlotNetwork(Network):
                 if entrance.front is None:
                     added.append(f"{plan.parameter(current).argument}[i]")
                     continue
-                assert current == layer.currents[0], "the charge of whole numbers is written, not added"
+                assert current == layer.currents[0], "the charge of integers is written, not added"
                 given, plain = plan.parameter(entrance.front.name), plan.identifier(current)
                 lines += front_lines(self.terms, entrance.front, plain, given, array, f"s->v_{name}", kind)
             constant = array.spread(layer.bias + layer.initial)

@@ -38,7 +38,7 @@ class Nir(Exporter):
 
     It has only nodes that importers read in the same way: Input, Conv1d, Conv2d or Affine, CubaLIF or IF, Output. No
     potential ever equals a threshold, so importers that fire at it and importers that fire above it agree. The input
-    node takes the whole numbers of the entrance, and, where the metadata say ``pulse``, one channel more, which is 1 in
+    node takes the integers of the entrance, and, where the metadata say ``pulse``, one channel more, which is 1 in
     the first step and 0 later: it carries v(0) through the network.
 
     ``profile``: the reset of the network. NIR knows no reset by subtraction: importers have to be told ("soft").

@@ -1,4 +1,4 @@
-"""Terms of the whole-number form as plain convolutions: one kernel for each pair of source and layer.
+"""Terms of the integer form as plain convolutions: one kernel for each pair of source and layer.
 
 NIR importers agree about convolutions over whole channels and about little else. So pools, means, slices, padding,
 flattening and scales become part of the kernel. A kernel is found axis by axis and then checked at every position.

@@ -21,7 +21,7 @@ class Onnx(Exporter):
     """An ONNX file of opset 17, run back by onnxruntime with graph optimisation off and on.
 
     ``model``: "loop" runs T steps, T an input; "step" runs one, with the states as inputs and outputs, for streams and
-    for compilers without loops. Nothing is rounded: sums of synapses are whole numbers below 2²⁴ in float32, everything
+    for compilers without loops. Nothing is rounded: sums of synapses are integers below 2²⁴ in float32, everything
     else is integers.
     """
 

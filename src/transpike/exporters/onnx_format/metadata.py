@@ -53,7 +53,7 @@ def _units(unit: NDArray[np.float64]) -> float | list[float]:
 
 
 def digest(whole: Whole) -> str:
-    """SHA-256 of everything that a whole-number form consists of."""
+    """SHA-256 of everything that an integer form consists of."""
     found = hashlib.sha256()
 
     def add(one: Any) -> None:

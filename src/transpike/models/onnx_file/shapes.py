@@ -95,7 +95,7 @@ def slices(steps: Steps, node: Node) -> Value:
         if axis == x.axis:
             x = steps.whole(x)
         if not len(taken):
-            raise Unknown(f"it takes nothing of axis {axis}")
+            raise Unknown(f"it selects nothing on axis {axis}")
         if stride > 0:
             x = steps.run(Call(_sliced, x.inner(axis), taken.start, taken[-1] + 1, stride), [x], x.axis)
         else:
@@ -143,7 +143,7 @@ def split(steps: Steps, node: Node) -> list[Value]:
 
 
 def gather(steps: Steps, node: Node) -> Value:
-    """Gather at constant positions, or rows of a table at whole numbers of the input."""
+    """Gather at constant positions, or rows of a table at integers of the input."""
     index = node[1]
     if isinstance(index, Value):
         table = node.required(0)

@@ -29,7 +29,7 @@ class BiasShift(Pass):
             if bool(cell.initial.any()):
                 raise SettingError(
                     f"{node.name} already has an initial potential, and the bias shift θ/2T would add half a threshold "
-                    "a second time; set beta=0 or leave out the bias shift"
+                    "a second time; set beta=0 or omit the bias shift"
                 )
             synapse = only_synapse(graph, node.name)
             theta = per_channel(cell.threshold, node.shape, graph.channel_axes[node.name])

@@ -71,7 +71,7 @@ def _parts(table: Mapping[str, Node], node: Node) -> list[tuple[str, Synapse]]:
 
 
 Term = tuple[str, Synapse | None, float]
-"""The wire that is read, the layer of weights behind it if there is one, and the factor of its output."""
+"""The wire that is read, the layer of weights after it if there is one, and the factor of its output."""
 
 
 def _terms(table: Mapping[str, Node], wire: str, factor: float = 1.0) -> list[Term]:

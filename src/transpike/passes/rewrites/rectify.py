@@ -215,7 +215,7 @@ def _scale(factor: Tensor) -> Scale:
 
 
 def _after(op: Op, factor: Tensor) -> Tensor | None:
-    """The factor behind wiring: ``op(factor · x) = factor' · op(x)`` for every x; None if there is none."""
+    """The factor after wiring: ``op(factor · x) = factor' · op(x)`` for every x; None if there is none."""
     if isinstance(op, Selection):
         return op.run(factor)
     after = op.run(factor) / op.run(torch.ones_like(factor))

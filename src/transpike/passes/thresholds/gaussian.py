@@ -89,7 +89,7 @@ class GaussianThresholds(Thresholds):
         for name in ("levels", "iterations"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 65_535:
-                raise SettingError(f"{name} must be a whole number from 1 to 65535, not {value!r}")
+                raise SettingError(f"{name} must be an integer from 1 to 65535, not {value!r}")
         if self.granularity == "neuron":
             raise SettingError("one neuron has too few values for a variance: use granularity='channel'")
 

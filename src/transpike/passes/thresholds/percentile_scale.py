@@ -42,7 +42,7 @@ class PercentileScaleThresholds(Thresholds):
         if self.granularity != "layer":
             raise SettingError(f"α and β are set per layer: granularity must be 'layer', not {self.granularity!r}")
         if isinstance(self.samples, bool) or not isinstance(self.samples, int) or self.samples < 1:
-            raise SettingError(f"samples must be a whole number from 1 on, not {self.samples!r}")
+            raise SettingError(f"samples must be an integer of at least 1, not {self.samples!r}")
 
     def apply(self, graph: Graph, context: Context) -> Graph:
         note_ranges(graph, context, self.spiking_output)

@@ -32,7 +32,7 @@ class Loss:
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-                raise SettingError(f"{type(self).__name__}: {field.name} must be a number from 0 on, not {value!r}")
+                raise SettingError(f"{type(self).__name__}: {field.name} must be a number of at least 0, not {value!r}")
 
     def __call__(self, currents: Tensor, answer: Tensor, labels: Tensor, teacher: Tensor | None) -> Tensor:
         """The loss as a scalar, the mean over the batch, for classes in nats."""

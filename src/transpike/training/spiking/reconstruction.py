@@ -67,7 +67,7 @@ class Reconstruct(Pass):
         if self.granularity not in ("network", "layer"):
             raise SettingError(f"granularity must be 'network' or 'layer', not {self.granularity!r}")
         if isinstance(self.iterations, bool) or not isinstance(self.iterations, int) or self.iterations < 1:
-            raise SettingError(f"iterations must be a whole number of at least 1, not {self.iterations!r}")
+            raise SettingError(f"iterations must be an integer of at least 1, not {self.iterations!r}")
         if not 0 < self.learning_rate < math.inf:
             raise SettingError(f"learning_rate must be a positive number, not {self.learning_rate!r}")
 
@@ -106,7 +106,7 @@ class _Reconstruction:
         images = context.recorded is None and len(graph.inputs) == 1
         self.augment = augmentation.usual(tuple(self.x.shape[1:])) if images else "none"
         names = {node.name for node in self.source}
-        # a neuron behind the last layer follows the output in front of it
+        # a neuron after the last layer follows the output in front of it
         neurons = [node for node in graph if isinstance(node.op, Neuron)]
         found = {node.name: node.name if node.name in names else node.inputs[0] for node in neurons}
         self.followed = {ours: theirs for ours, theirs in found.items() if theirs in names}

@@ -53,7 +53,7 @@ class Tandem(Unrolled):
 
 
 def _sent(charge: Tensor) -> Tensor:
-    """The mean over time; whole numbers, which are looked up, are constant."""
+    """The mean over time; integers, which are looked up, are constant."""
     return charge.mean(0) if charge.is_floating_point() else charge[0]
 
 

@@ -88,7 +88,7 @@ def break_even(
         )  # fmt: skip
         if len(ratios) < models:
             priced = f"{len(ratios)} energy models price both networks and count: {', '.join(ratios) or 'none'}"
-            raise SettingError(f"models={models}, and {priced}; ask for fewer")
+            raise SettingError(f"models={models}, and {priced}; request fewer")
         return row, snn
 
     rounds: list[Round] = []
@@ -128,6 +128,6 @@ def _check(models: int, max_drop: float, strengths: Sequence[float]) -> None:
     if isinstance(models, bool) or not isinstance(models, int) or models < 1:
         raise SettingError(f"models is the number of energy models, at least 1, not {models!r}")
     if not 0 <= max_drop < 1:
-        raise SettingError(f"max_drop is a share of the samples, from 0 to below 1, not {max_drop}")
+        raise SettingError(f"max_drop is a share of the samples, at least 0 and below 1, not {max_drop}")
     if not strengths or not all(a < b for a, b in zip((0.0, *strengths), strengths, strict=False)):
-        raise SettingError(f"strengths must be positive and grow, not {tuple(strengths)}")
+        raise SettingError(f"strengths must be positive and increasing, not {tuple(strengths)}")

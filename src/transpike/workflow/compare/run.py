@@ -120,10 +120,10 @@ def _executor(given: str | Executor | None, chosen: ComparisonSettings) -> Execu
 
 def _check_part(unit: tuple[int, int] | None, collect: bool, store: str | Path | None) -> None:
     if unit is not None and collect:
-        raise SettingError("a run measures a unit, or collects all of them: not both")
+        raise SettingError("pass unit= or collect=, not both")
     if unit is not None:
         whole = isinstance(unit, tuple) and len(unit) == 2 and all(type(number) is int for number in unit)
         if not whole or not 1 <= unit[0] <= unit[1]:
             raise SettingError(f"unit must be (K, N) with 1 ≤ K ≤ N, not {unit!r}")
     if store is None and (unit is not None or collect):
-        raise SettingError("a comparison in parts needs a store that all of them reach: give store=")
+        raise SettingError("a comparison in parts needs a store that all parts can access: pass store=")

@@ -120,7 +120,7 @@ def store_at(place: str | Path) -> Store:
     except ImportError as error:
         raise MissingExtra(f"the store {url} needs another package: {error}") from error
     except Exception as error:
-        raise SettingError(f"the store {url} is no address that fsspec knows: {error}") from error
+        raise SettingError(f"the store {url} is not an address that fsspec knows: {error}") from error
     return Folder(check_folder(path)) if isinstance(files, LocalFileSystem) else Remote(url, files, path.rstrip("/"))
 
 

@@ -67,7 +67,7 @@ def cost(
     """
     chosen = tuple(kind() for kind in members) if models is None else checked(models)
     if not chosen:
-        raise SettingError("there is no energy model: give at least one")
+        raise SettingError("there is no energy model: pass at least one")
     activations, weights = tuple(activation_bits), tuple(weight_bits)
     if isinstance(data, Iterator):  # an iterator would be exhausted by the first network
         data = list(data)
@@ -145,7 +145,7 @@ def cost(
         best = "most accurate" if run.metric == ACCURACY else "best"
         notes.append(
             f"no quantised ANN that was measured reaches {reached}; the verdict is about the {best} one: "
-            "give more activation_bits"
+            "pass more activation_bits"
         )
     if free := [one.model for one in prices if one.ann_joule == 0 and one.snn_joule is not None]:
         notes.append(f"without a ratio, because the ANN, which skips zeros, costs nothing: {', '.join(free)}")

@@ -147,7 +147,7 @@ class Case:
         self, context: Context, shown: Tensor, y: Tensor, after: dict[str, set[str]], oracle: bool,
         reconverted: Graph | None, advance: Callable[[], None],
     ) -> Compared:  # fmt: skip
-        """One batch; ``after``: the layers behind each layer."""
+        """One batch; ``after``: the layers after each layer."""
         graph, trains = self.snn.graph, dict[str, Tensor]()
 
         def see(node: Node, train: Tensor) -> None:
@@ -183,7 +183,7 @@ class Case:
         """
         made_by = dataclasses.replace(recipe or self.snn.recipe, timesteps=self.timesteps)  # type: ignore[type-var]
         if any(isinstance(one, Reconstruct) for one in made_by.passes):
-            raise SettingError("its recipe trains all layers together, so that none fits into another conversion")
+            raise SettingError("its recipe trains all layers together, so no single layer can be reconverted")
         packed = InputNames.of(self.snn.source.inputs) is not None
         samples = [(unpacked(self.x, self.snn.source.inputs), None)] if packed else self.x
         return convert(

@@ -229,7 +229,7 @@ class Tuning:
     def part(
         self, indices: Tensor, generator: torch.Generator, state: Tensor, where: str, start: int, end: int
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """The loss of the samples [start, end) of a batch; rows of the task, and the state of the generator behind it.
+        """The loss of the samples [start, end) of a batch; rows of the task, and the state of the generator after it.
 
         The generator draws for the whole batch, from ``state`` on.
         """

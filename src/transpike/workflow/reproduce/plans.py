@@ -85,7 +85,7 @@ def source_folder() -> Path:
         if (folder / FILE).is_file():
             return folder
     raise FileError(
-        f"this installation has no reproductions: neither {package} nor the source tree around it holds {FILE}; "
+        f"this installation has no reproductions: neither {package} nor the source tree around it contains {FILE}; "
         "install transpike from a wheel, or run from a clone of the repository"
     )
 

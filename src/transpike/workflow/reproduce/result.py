@@ -94,7 +94,7 @@ class Reproduction:
         counted = ", ".join(f"{count} {name}" for name, count in self.counts().items())
         lines += ["", f"{len(self.claims)} claims with a run: {counted}"]
         if self.unmeasured:
-            lines.append(f"{self.unmeasured} more published numbers have none; docs/claims.md says what they need")
+            lines.append(f"{self.unmeasured} more published numbers were not measured; docs/claims.md says why")
         return "\n".join(lines)
 
     def markdown(self) -> str:
@@ -141,7 +141,9 @@ def _rows(path: Path) -> list[dict[str, Any]]:
         rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
         return [row for row in rows if row["id"] and row["status"]]
     except (ValueError, KeyError, TypeError) as error:
-        raise FileError(f"{path} is no result of a reproduction ({error!r}): delete it, and run it again") from error
+        raise FileError(
+            f"{path} is not the result of a reproduction ({error!r}): delete it, and run it again"
+        ) from error
 
 
 def _claim(asked: dict[str, Any], row: dict[str, Any]) -> Claim:

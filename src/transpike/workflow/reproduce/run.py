@@ -85,8 +85,8 @@ def reproduce(
 
     ``paper``: a name of ``transpike reproduce --list``. Its scripts run in ``output_dir``, in a separate folder that
     also holds what is trained on the way, log.txt, result.json and tables.md of the scripts, and the comparison,
-    report-PAPER.json and .md. A run that was stopped goes on behind its last finished stage, and inside a training
-    behind its last epoch; ``restart`` runs finished stages again, with the networks that were trained. ``models_dir``
+    report-PAPER.json and .md. A run that was stopped goes on after its last finished stage, and inside a training
+    after its last epoch; ``restart`` runs finished stages again, with the networks that were trained. ``models_dir``
     has files of weights; those that are missing are trained. ``threads`` is the number of each process; ``scale`` as
     for ``planned``.
     ``begins(stage, number, of)`` is called before each stage, ``line(text)`` with each line that it prints.
@@ -238,8 +238,8 @@ def _run(
                 raise
     if code:
         raise FileError(
-            f"stage {stage.name!r} ended with exit code {code}: {' | '.join(last)}. {log} has all of it; run the same "
-            "command again to go on behind what is finished"
+            f"stage {stage.name!r} ended with exit code {code}: {' | '.join(last)}. The full output is in {log}. Rerun "
+            "the same command to resume after the finished stages"
         )
     seconds = time.perf_counter() - start
     spent = _cpu_of_children() - cpu

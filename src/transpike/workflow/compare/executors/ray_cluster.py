@@ -47,8 +47,8 @@ class Ray(Executor):
     cpus: float = setting(1.0, "CPUs of a unit; it computes with one thread.")
     gpus: float = setting(0.0, "GPUs of a unit.")
     memory: int | None = setting(None, "Memory of a unit.", low=1, unit="bytes")
-    retries: int = setting(3, "How often a unit runs again after its worker was lost.")
-    patience: float = setting(300.0, "Seconds to wait for a node that has what a unit asks for.")
+    retries: int = setting(3, "Maximum number of retries of a unit whose worker was lost.")
+    patience: float = setting(300.0, "Seconds to wait for a node with the requested resources.")
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -254,7 +254,7 @@ def _too_small(ray: Any, settings: Ray) -> str:
         f"{max((node.get(name, 0) for node in nodes), default=0):g} {name}" for name in _asked(settings)
     )
     return (
-        f"no node of the Ray cluster has {asked}, which a unit asks for; the largest has {largest}. Ask for less, or "
+        f"no node of the Ray cluster has {asked}, as requested for a unit; the largest has {largest}. Request less, or "
         "add nodes"
     )
 
@@ -303,7 +303,7 @@ def _reach(address: str) -> None:
                 connection.settimeout(ANSWER)
                 header = connection.recv(9, socket.MSG_WAITALL)
                 if len(header) < 9 or header[3] != 4:
-                    raise OSError("what answers there is not Ray")
+                    raise OSError("the server at this address is not Ray")
     except (OSError, OverflowError) as error:
         raise SettingError(
             f"no Ray cluster answers at {address} ({error}): check the address, and `ray status` on its head node"
