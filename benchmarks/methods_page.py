@@ -181,7 +181,7 @@ def measured(content: dict) -> list[str]:
         f"{settings['calibration_samples']:,} calibration images, seed {settings['seed']}, {torches(content['made_with'])};",
         "made by `benchmarks/methods.py`. Accuracy in % after T steps; in brackets the accuracy drop against the ANN on the same",
         "images, in percentage points with a paired 95 % interval. M: synaptic operations per sample in millions. The first images",
-        "are kinder than the others (README): compare rows with each other.",
+        "are easier than the others (README): compare rows with each other.",
         "",
         "### Binary spikes, streaming: total steps = T",
     ]
@@ -357,7 +357,7 @@ def page() -> str:
         "## Ingredients", "", "; ".join(f"**{name}**: {text}" for name, text in INGREDIENTS.items()) + ".",
         "● by default, ○ as a setting. The columns are those of Wu et al. 2021, as we interpret them. WN, TB and ECC are the",
         "same network at different scales, with the same spikes ([decision 2](adr/0002-lowered-form-scaled-to-one.md)).",
-        "The neurons of first spikes are not reset; where no scale is marked, thresholds are not scaled.",
+        "The first-spike neurons are not reset; where no scale is marked, thresholds are not scaled.",
     ]  # fmt: skip
     lines += table(["recipe", *INGREDIENTS], [[f"`{r.name}`", *ingredients(r).values()] for r in made])
     lines += [

@@ -61,8 +61,8 @@ class SNN(ModuleLike):
     statistics of the calibration inputs after preprocessing, which every run is checked against; None: unknown, for
     networks of older files.
 
-    Of a hybrid network ``graph`` is the part that spikes, which the patterns ``spiking`` select; ``before`` is the
-    analogue part in front of it, computed once, whose output is its input, and ``rest`` the one after it.
+    For a hybrid network, ``graph`` is the part that spikes, which the patterns ``spiking`` select; ``before`` is the
+    analogue part before it, computed once, whose output is its input, and ``rest`` the one after it.
     """
 
     graph: Graph

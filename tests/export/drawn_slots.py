@@ -1,4 +1,4 @@
-"""Networks of first spikes in integers, drawn at random or converted, for the tests of exporters."""
+"""First-spike networks in integers, drawn at random or converted, for the tests of exporters."""
 
 import functools
 from collections.abc import Callable, Mapping

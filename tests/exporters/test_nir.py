@@ -253,7 +253,7 @@ def test_max_pooling_is_refused_with_what_to_train_instead(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("linear-ttfs", "networks of first spikes.*export to c or golden"),
+        ("linear-ttfs", "first-spike networks.*export to c or golden"),
         ("tsc", "switch.*has no integer form"),
         ("sigma-delta", "2 sends other levels .*which nir cannot hold.*such as ecc, or export to golden, onnx or c"),
         ("bsnn", "PhaseCycles.*only streaming, windows"),

@@ -1,4 +1,4 @@
-"""Every activation converts with the recipes of differences; the others refuse it and name these."""
+"""Every activation converts with the differential recipes; the others refuse it and name these."""
 
 import pytest
 import torch

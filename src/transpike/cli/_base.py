@@ -227,8 +227,8 @@ def _given() -> dict[str, Any]:
 def load_model(name: str, weights: Path | None, dataset: Dataset) -> tuple[nn.Module, Any]:
     """The network for this data, prepared as for the training of its weights, and its preprocessing.
 
-    Preprocessing is that of the flags, else of the checkpoint, else of the model. Of several inputs each has its own,
-    by name: bytes are divided by 255.
+    Preprocessing is that of the flags, else of the checkpoint, else of the model. With several inputs, each has its
+    own, by name: bytes are divided by 255.
     """
     own = name.startswith(("file:", "py:"))  # the number of classes of a custom network is fixed
     classes = None if own else len(dataset.classes) or None

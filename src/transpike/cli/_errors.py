@@ -91,7 +91,7 @@ def _told(kind: str, message: str, code: int, state: State) -> int:
 
 
 def _place() -> str:
-    """Of several processes that torchrun has started the number of this one."""
+    """The rank of this process among those that torchrun has started."""
     count = os.environ.get("WORLD_SIZE", "1")
     return "" if count == "1" else f" in process {os.environ.get('RANK', '0')} of {count}"
 

@@ -79,7 +79,7 @@ class Connection:
 
 
 VALUE_BITS = 32
-"""Of a number that crosses a boundary: sums and activations, which nothing rounds there."""
+"""Bits of a number that crosses a boundary: sums and activations, which nothing rounds there."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -205,7 +205,7 @@ class Cell(TensorFields):
 
     def unsent(self, state: State, fresh: Tensor) -> tuple[State, Tensor | None]:
         """The state in which the outputs ``fresh`` (1, *shape) have not been sent yet, and what they have to send
-        first, (batch, *shape), or None. For elements that begin later than others, in networks of differences.
+        first, (batch, *shape), or None. For elements that begin later than others, in differential networks.
         """
         raise TypeError(f"{type(self).__name__} must define unsent()")
 

@@ -226,7 +226,7 @@ class Graph:
     def check_finite(self, x: Tensor, data: str) -> None:
         """Raises DataError with the first layer whose output for x (batch, *shape), the ``data``, is not finite.
 
-        Where all samples have −inf it counts only if there is nothing else: masks have it in front of a softmax.
+        Where all samples have −inf it counts only if there is nothing else: masks have it before a softmax.
         """
         for masks in (True, False):
 

@@ -140,7 +140,7 @@ class InputNames:
 
     @classmethod
     def of(cls, nodes: Iterable[Node]) -> "InputNames | None":
-        """Of the inputs of a graph; None for a single one that is not packed."""
+        """The structure of the inputs of a graph; None for a single input that is not packed."""
         parts = [node.op for node in nodes if isinstance(node.op, PackedInput)]
         return cls(tuple(part.place for part in parts), tuple(part.shape for part in parts)) if parts else None
 

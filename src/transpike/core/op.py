@@ -65,7 +65,7 @@ class Op(TensorFields):
     def capture(cls, call: Call) -> "Captured":
         """The op for this call, and what it reads: wires, or other ops with what they read in turn.
 
-        A list for a call with several outputs. Inner ops become layers of their own, before the op that reads them.
+        A list for a call with several outputs. Inner ops become separate layers, before the op that reads them.
 
         Raises core.call.Refused with the reason if the op does not support the call's arguments.
         """

@@ -72,7 +72,7 @@ class Context:
     each: Callable[[Callable[[Tensor], Any], Sequence[Tensor]], Iterator[Any]] = one_by_one
     """The results of a function of each part, in their order; several processes share the parts."""
     checkpoint: Path | None = None
-    """The file that a pass which trains writes again and again, and from which it resumes; None for none."""
+    """The file that a training pass writes repeatedly, and from which it resumes; None for no file."""
 
     @property
     def samples(self) -> int:

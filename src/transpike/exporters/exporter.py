@@ -25,7 +25,7 @@ class Exporter(NamedSettings, ABC):
     """
 
     first_spikes: ClassVar[bool] = False
-    """True if it writes networks of first spikes (``Whole.first_spikes``); they are else refused."""
+    """True if it writes first-spike networks (``Whole.first_spikes``); they are else refused."""
 
     def refuse(self, whole: Whole) -> None:
         """Raises UnsupportedModel, naming layer, reason and way out, for what this format cannot hold."""

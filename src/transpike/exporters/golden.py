@@ -30,7 +30,7 @@ class Golden(Exporter):
     ``net.json`` holds the structure, ``net.npz`` its integers; ``samples.npz`` what enters, the expected spikes of
     every layer and step, the last potentials and the totals; ``mem/*.mem`` the same integers for $readmemh;
     ``check.py`` runs all of it with NumPy alone, with ``rules.py`` where neurons send more than one spike in a step.
-    ``mem=False`` leaves out the .mem files, which are large. A network of first spikes has slots in place of
+    ``mem=False`` leaves out the .mem files, which are large. A first-spike network has slots in place of
     thresholds and resets, and another checker; its .mem files hold the step of each spike, 0 for none, not trains.
     """
 

@@ -142,7 +142,7 @@ def _wanted_steps(
                 want(name, None)
         elif not isinstance(node.op, Input):
             step = wanted[node.name]
-            if isinstance(node.op, Pack) and step is not None:  # each output has a grid of its own
+            if isinstance(node.op, Pack) and step is not None:  # each output has a separate grid
                 for name, part in zip(node.inputs, node.op.structure.split(step), strict=True):
                     want(name, _per_channel(part.contiguous(), lowered.axes[name]))
                 continue

@@ -23,7 +23,7 @@ TOGETHER = 16
 def positions(lowered: Lowered) -> dict[str, Tensor]:
     """Wire → the last position of the input that each of its elements depends on, (1, *shape); −1 for constants.
 
-    For networks of differences that look up one sequence of integers, (batch, length), and have one answer for
+    For differential networks that look up one sequence of integers, (batch, length), and have one answer for
     each position. Found by trial: the sequence is changed from each position on, and an element waits for the last
     position whose change reaches it. The look-ups are random numbers in this, so that no two words look alike.
     Raises UnsupportedModel for other inputs, answers or cells, and if an answer depends on a later position.

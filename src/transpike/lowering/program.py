@@ -35,7 +35,7 @@ class Program:
     prepared: dict[Any, Any] = field(default_factory=dict)
     """Cache of what engines derive from the program, by engine and device."""
     before: Graph | None = None
-    """The analogue part in front of the spiking one; its output is the input of the run. It is only counted here."""
+    """The analogue part before the spiking one; its output is the input of the run. It is only counted here."""
 
     def __post_init__(self) -> None:
         for kind, mode, text in (("phase", "cycles", "phase cycles"), ("time", "slots", "time slots")):
@@ -144,7 +144,7 @@ class Program:
 
     @cached_property
     def boundary_fans(self) -> dict[str, Tensor]:
-        """Of the layers whose spikes leave the spiking part of a hybrid network, as ``fans``."""
+        """Fan-out of the layers whose spikes leave the spiking part of a hybrid network, as ``fans``."""
         found = {} if self.rest is None else boundary_fans(self.lowered)
         return {name: fan.movedim(1, -1).flatten() for name, fan in found.items()}
 

@@ -36,7 +36,7 @@ class Sent(Protocol):
 
 
 class Kernel(Protocol):
-    """A compiled kernel that simulates one layer of neurons on the trains in front of it."""
+    """A compiled kernel that simulates one layer of neurons on the trains before it."""
 
     def __call__(self, cell: Neuron, shift: Tensor | None) -> Sent | None:
         """What the layer sends over all steps if its neurons are ``cell``; None if the kernel does not run them.

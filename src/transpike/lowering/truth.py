@@ -83,7 +83,7 @@ def _values(node: Node, before: list[Values]) -> Values:
 
 
 def _selected(op: AnalogueOp, before: list[Values]) -> Values:
-    """Of selections by a mask, products, and moves that no op of transpike captures."""
+    """Selections by a mask, products, and moves that no op of transpike captures."""
     name = op.operator.split(".")[1]
     values = [_of_argument(one, op, before) for one in op.arguments]
     chosen = values[1:3] if name == "where" else [values[0], values[2]] if name == "masked_fill" else None

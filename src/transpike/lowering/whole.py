@@ -9,7 +9,7 @@ takes the threshold off, ``zero`` clears v. Neurons of other kinds have another 
 The readout adds its charge in every step and never fires. The charge of a term has the elements of the layer in their
 order; its shape may be another one.
 
-In a network of first spikes (``Whole.first_spikes``) a step is a time slot. Bias and currents are added once, before
+In a first-spike network (``Whole.first_spikes``) a step is a time slot. Bias and currents are added once, before
 the first step; after that v += Σ_terms W · levels in every step. A layer fires only in the steps of its ``Slots``, each
 neuron at most once, where v reaches the threshold of the slot; it then sends the level of the slot, and v remains.
 """
@@ -89,7 +89,7 @@ class Term:
     for a zero (permute, slices, padding, upsampling by repetition); x has the shape ``shape``. ``kind`` and ``weight``:
     "conv" (outputs, inputs / groups, *kernel) as in torch, with ``stride``, ``padding``, ``dilation`` for each axis and
     ``groups``; "linear" (outputs, inputs) on the last axis; "scale" (broadcastable to shape), element by element. Terms
-    may share a ``name``, the node of the network: levels that are added before a weight are terms of their own.
+    may share a ``name``, the node of the network: levels that are added before a weight are separate terms.
     """
 
     name: str
@@ -202,8 +202,8 @@ class Timing:
 class Layer:
     """Neurons ("integrate"), pooling by lateral inhibition ("maximum"), or the "readout".
 
-    In a network of first spikes neurons are "first-spike", and a "delay" repeats the spikes of its ``source`` later;
-    all but the readout have ``slots``. Of first spikes, a maximum sends the earliest of each window.
+    In a first-spike network neurons are "first-spike", and a "delay" repeats the spikes of its ``source`` later;
+    all but the readout have ``slots``. For first spikes, a maximum sends the earliest of each window.
 
     ``unit`` is the real value of 1 in charge and potentials, a power of two for each channel: as many as ``shape`` has
     on ``axis`` (from 0, without the batch); one number for the readout. ``bias``, ``threshold``, ``initial`` broadcast

@@ -16,7 +16,7 @@ from transpike.ops.add import Add
 from transpike.ops.average import AvgPool, Mean
 
 MOST_SUMMED = 128
-"""The largest number of levels that are added before a weight: each of them is a term of its own."""
+"""The largest number of levels that are added before a weight: each of them is a separate term."""
 
 
 @dataclass(frozen=True, eq=False)

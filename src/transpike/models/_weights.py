@@ -18,7 +18,7 @@ def load_weights(module: nn.Module, path: str | Path) -> dict[str, str]:
     """Copy the weights of a file into ``module`` (in place); returns the file's metadata.
 
     The file is safetensors, or one of ``torch.save``: a state dict, a checkpoint that holds one in a dictionary, or a
-    whole module. It is read without running code and without importing what it names. Of several sets of weights the
+    whole module. It is read without running code and without importing what it names. Among several sets of weights the
     one that fits is taken; if several fit, ``FILE#KEY`` selects one, as in ``checkpoint.pth#model_ema``. Prefixes that
     all names share, and those of DataParallel and torch.compile, are removed. ``"remark"`` in the result states what
     was selected and renamed. Half precision is converted to the module's type.

@@ -43,7 +43,7 @@ class FirstSpike(ThresholdNeuron):
         super().__post_init__()
         if self.initial.device.type != "meta" and bool(self.initial.any()):
             raise SettingError(
-                "neurons of first spikes start at potential 0, because their closed form uses the charge only: put an "
+                "first-spike neurons start at potential 0, because their closed form uses the charge only: put an "
                 "initial charge into the bias, as CalibrateBias does"
             )
 

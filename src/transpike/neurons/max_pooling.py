@@ -146,7 +146,7 @@ class MaximumOfEstimates(MaximumInTime):
         return (estimate, maximum), maximum - state[1]
 
     def scan(self, state: tuple[Tensor, Tensor], *trains: Tensor, t: int) -> tuple[tuple[Tensor, Tensor], Tensor, int]:
-        """Of the channels that hear something."""
+        """The number of channels that receive any input."""
         (estimate,), maximum, sent = steps_apart(
             self.pool, state[:1], state[1], trains, updates(self.pool.run), everything=False
         )

@@ -15,7 +15,8 @@ from transpike.neurons.apart import steps_apart, updates
 MANTISSA = 2.0**24
 """Integers up to which float32 adds exactly."""
 STATE_STEPS = 63
-"""Steps for which the grid has room: a sum of received levels is at most so many times the largest of one step."""
+"""Steps for which the grid has room: a sum of received levels is at most that number of times the largest of one
+step."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,7 +37,7 @@ class Product(Op):
         return self.by_sample
 
     def channel_axis_after(self, axes: Sequence[int], shapes: Sequence[tuple[int, ...]], shape: tuple[int, ...]) -> int:
-        """Of matrices: the axis of features that is not summed; axis 1, for example of heads, if there is none."""
+        """For matrices, the axis of features that is not summed; axis 1, for example of heads, if there is none."""
         if not self.matrices:
             return super().channel_axis_after(axes, shapes, shape)
         rank = len(shape)

@@ -31,8 +31,8 @@ class Detection(MeasuredTask):
     sample has fewer boxes. ``box_format``: xyxy, xywh or cxcywh. The ``most`` certain detections of a sample count.
     Intervals need a mean average precision for each resampling, which takes seconds for a thousand images: there are
     none unless ``resamplings`` is positive. Needs the extra ``detection`` (torchmetrics, pycocotools, torchvision).
-    Reports show pictures with boxes, in pixels or in fractions of width and height: those with a score of at least
-    ``least_drawn``, called by ``names``; ``colours`` is the order of the input's channels.
+    Reports show images with boxes, in pixels or in fractions of width and height: those with a score of at least
+    ``least_drawn``, labelled with ``names``; ``colours`` is the order of the input's channels.
     Source: Lin et al. 2014 (COCO).
     """
 

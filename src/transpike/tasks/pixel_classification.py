@@ -20,7 +20,7 @@ class PixelClassification(MeasuredTask):
 
     From one confusion matrix of all pixels of all samples, ``IoU_c = TP_c/(TP_c + FP_c + FN_c)``; the mean IoU is over
     classes that occur in targets or answers. Pixels whose target is ``ignore_index`` count nowhere. Reports show
-    pictures with the classes of pixels, called by ``names``.
+    images with the classes of pixels, labelled with ``names``.
     """
 
     name: ClassVar[str] = "pixel-classification"
@@ -65,7 +65,7 @@ class PixelClassification(MeasuredTask):
         return in_range(target.long(), shape[0], self.ignore_index, where)
 
     def statistics(self, output: Tensor, target: Tensor) -> Tensor:
-        """Of each class the pixels that answer and target share, and those that either has."""
+        """For each class, the number of pixels in both answer and target, and in either of them."""
         samples, classes = output.shape[:2]
         answer, y = output.argmax(1).flatten(1), target.flatten(1)
         counted = torch.ones_like(y, dtype=torch.bool) if self.ignore_index is None else y != self.ignore_index
@@ -89,7 +89,7 @@ class PixelClassification(MeasuredTask):
         return torch.stack([(shared / either).nanmean(-1), shared.sum(-1) / targets.sum(-1)], -1)
 
     def marks(self, answer: Tensor, size: tuple[int, int]) -> Marks | None:
-        """Of outputs over a plane; others are not drawn."""
+        """Only outputs over a plane are drawn."""
         return Marks(mask=answer.argmax(0).cpu(), names=self.names or ()) if answer.ndim == 3 else None
 
     def target_marks(self, target: Tensor, size: tuple[int, int]) -> Marks | None:

@@ -44,7 +44,7 @@ class Sequence(MeasuredTask):
         return in_range(target.long(), shape[1], self.ignore_index, where)
 
     def statistics(self, output: Tensor, target: Tensor) -> Tensor:
-        """Of each sample −Σ ln p_y, the number of tokens that count, and that of correct ones."""
+        """For each sample, −Σ ln p_y, the number of counted tokens, and the number of correct ones."""
         counted = (
             torch.ones_like(target, dtype=torch.bool) if self.ignore_index is None else target != self.ignore_index
         )

@@ -88,7 +88,7 @@ def small_integers() -> tuple[Whole, Samples]:
 
 
 def small_first_spikes() -> tuple[Whole, Samples]:
-    """A network of first spikes of small integers, and three samples for it.
+    """A first-spike network of small integers, and three samples for it.
 
     Neurons with a constant current, maximum pooling, a convolution with a delayed residual, and a readout; the windows
     of three slots begin two steps after one another.

@@ -153,7 +153,7 @@ def _chosen(arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
 
 
 def multiplied(part: Part) -> tuple[Wire, Op] | None:
-    """(wire, layer) for a layer that multiplies one wire by constants, which an activation may read beside the wire."""
+    """(wire, layer) for a layer that multiplies one wire by constants; an activation may read it and the wire."""
     if isinstance(part, Wire) or not isinstance(part[0], Scale) or part[0].bias is not None:
         return None
     return (part[1][0], part[0]) if is_plain(part[0], Scale) and isinstance(part[1][0], Wire) else None

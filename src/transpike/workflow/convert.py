@@ -81,13 +81,13 @@ def convert(
     they compute with real numbers, and the layers after them multiply in every time step. A network in which nothing
     can spike is refused, unless ``allow_no_neurons``.
     ``exact_grid`` rounds weights and thresholds to a power-of-two grid, so that all engines give the same spikes.
-    ``input_bits`` rounds inputs to integers with this number of bits: pixels of 8 bits stay what they are, other inputs
+    ``input_bits`` rounds inputs to integers with this number of bits: pixels of 8 bits are unchanged, other inputs
     become multiples of a power of two; an exported network then takes them (docs/export.md).
     ``progress(name, done, total)`` is called in stages that take long: the work of the whole conversion that is done,
     in about as many forward passes of a sample through the source network, which never falls. Inside of
     ``distributed_samples`` the processes of torchrun share the calibration data for thresholds from activations;
-    corrections that simulate spikes run whole in each of them. ``checkpoint``: the file that a reconstruction replaces
-    again and again, and from which it resumes, with the same network as without an interruption.
+    corrections that simulate spikes run whole in each of them. ``checkpoint``: the file that a reconstruction updates
+    repeatedly, and from which it resumes, with the same network as without an interruption.
 
     Raises UnsupportedModel, DataError, SettingError and NotExact; a message names the place and the remedy.
     """

@@ -87,7 +87,7 @@ def fit_exit(
     they save, unless ``checkpoints`` gives them. The other samples test the candidates from the strictest to the
     least strict, ``P(Bin(n, drop) ≤ lost) ≤ 1 − confidence``, until one fails; the last that passed is used. ``lost``
     counts samples that are correct at T and not at their stop, an upper bound of the accuracy drop; ``task`` (of
-    ``transpike.tasks``, default: classification) defines correct. Of several outputs the exit is about the one called
+    ``transpike.tasks``, default: classification) defines correct. With several outputs, the exit is about the one named
     ``output``; all of them stop together. ``score``: one of ``transpike.exits`` or its name.
     Inside of ``distributed_samples`` the processes of torchrun share the batches.
     Source of the test: Angelopoulos et al. 2021 (Learn then Test), fixed-sequence testing with exact binomial tails.

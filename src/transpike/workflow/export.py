@@ -137,7 +137,7 @@ def export(
     ``format``: "golden", "onnx", "c", "nir" or the name of a registered exporter; None takes it from the ending of
     ``path``. ``samples``: inputs in any form that ``evaluate`` takes, of which the first ``limit`` are run for
     ``timesteps`` steps (the recipe's); golden vectors and tests in the output are made of them. ``settings`` are those
-    of the format. Of a hybrid network the spiking part is written (docs/hybrid.md). The files appear at ``path`` only
+    of the format. For a hybrid network, the spiking part is written (docs/hybrid.md). The files appear at ``path`` only
     when they are complete and have not been found wrong.
 
     Raises UnsupportedModel for a network, or a part of it, that integers or the format cannot hold; GateFailed

@@ -18,7 +18,7 @@ class Generated:
     """Sequences ``ids`` (batch, prompt + n), whose last n numbers are new, and what each new number cost.
 
     ``logits`` (batch, n, vocabulary): those that each was taken from. Per new number, (n,), the mean over samples:
-    ``operations``, synaptic operations of the ``timesteps`` steps in front of it, with ``product_operations``, those of
+    ``operations``, synaptic operations of the ``timesteps`` steps before it, with ``product_operations``, those of
     them that read a state, and ``repeated``, those of positions that had been there before: 0 if they had settled. The
     first number's are those of the whole prompt. ``evaluations``: function → evaluations of parts whose inputs changed.
     ``macs``: multiplications of the network without spikes, constant factors folded, for the new position only, with

@@ -100,7 +100,7 @@ def split_answer(graph: Graph) -> Split:
 
 
 def divided(graph: Graph, last: set[str]) -> Split:
-    """The network up to the nodes ``last``, and these as a network of their own; nothing else follows them."""
+    """The network up to the nodes ``last``, and these as a separate network; nothing else follows them."""
     rest = [node for node in graph if node.name not in last]
     between = {name for node in graph if node.name in last for name in node.inputs} - last
     wires = [node for node in rest if node.name in between]

@@ -74,7 +74,7 @@ def _expand(call: Reading) -> Held:
 
 
 def _repeat(call: Reading) -> Held:
-    """Copies of whole axes; those of the batch's axis are in front of it."""
+    """Copies of whole axes; those of the batch's axis are before it."""
     wire, counts = call.x, list(call["repeats" if "repeats" in call.arguments else "dims"])
     rank = max(len(counts), len(wire.sizes))
     counts = [1] * (rank - len(counts)) + counts

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from transpike.errors import UnsupportedOperator
 
-_DIFFERENCES = "a recipe of differences (sigma-delta, burst-digits, dcgs)"
+_DIFFERENCES = "a differential recipe (sigma-delta, burst-digits, dcgs)"
 _SAMPLE = (
     "it normalises each sample by its own mean and variance, which firing rates do not compute: use "
     f"{_DIFFERENCES}, or train with nn.BatchNorm"

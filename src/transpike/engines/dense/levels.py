@@ -244,7 +244,7 @@ class _Network:
 
 
 def _zeros(pad: Op, dimensions: int) -> tuple[int, int] | None:
-    """The zeros that a Pad puts in front of rows and columns of images; None if it does anything else."""
+    """The zeros that a Pad puts before rows and columns of images; None if it does anything else."""
     assert isinstance(pad, Pad)
     amounts = (*pad.amounts, 0, 0, 0, 0)[: max(4, len(pad.amounts))]
     if pad.mode != "constant" or min(amounts) < 0 or any(amounts[2 * dimensions :]):

@@ -227,7 +227,7 @@ def compiled(graph: Graph, node: Node, currents: Currents, timesteps: int) -> Ke
 
 
 def _alone(graph: Graph, node: Node, between: list[Node], trains: Mapping[str, Train]) -> Lowered:
-    """The lowered form of a layer alone: the cells that send the ``trains`` have no network in front of them."""
+    """The lowered form of a layer alone: the cells that send the ``trains`` have no network before them."""
     nodes: list[Node] = []
     axes, start = dict(graph.channel_axes), 0
     for name, train in trains.items():

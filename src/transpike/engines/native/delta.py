@@ -33,7 +33,7 @@ def last(value: Tensor, axis: int) -> Tensor:
 class Weights:
     """A convolution of levels in 16-bit integers, packed as native/transpike.h says; a linear layer is one of 1 × 1.
 
-    ``units`` is the value of a weight of 1, for each output channel. ``before``: zeros in front of rows and columns.
+    ``units`` is the value of a weight of 1, for each output channel. ``before``: zeros before rows and columns.
     ``adds_up``: the sums of all steps of one call add up to 32-bit integers.
     """
 
@@ -149,7 +149,7 @@ class Sent:
         return torch.empty(found.shape, dtype=torch.int16).copy_(found)
 
     def active(self, axis: int) -> Tensor:
-        """(time,): the positions that sent, if the features were on ``axis``, in front of the one on which they are."""
+        """(time,): the positions that sent, if the features were on ``axis``, before the one on which they are."""
         found = functools.reduce(torch.bitwise_or, self.levels.unbind(axis)) != 0
         return found.movedim(-2, 0).flatten(1).sum(1)
 

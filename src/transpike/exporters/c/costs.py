@@ -104,7 +104,7 @@ def _reached(term: Term, axis: int, size: int, outputs: int) -> Integers:
 
 
 def multiplications(term: Term) -> int:
-    """Of one pass of the ANN: equal weights of one output, which come from sums of windows, multiply once."""
+    """Multiplications of one ANN pass: equal weights of one output, which come from sums of windows, multiply once."""
     if term.kind == "scale":
         return 0 if (np.abs(term.weight) == np.abs(term.weight).max()).all() else prod(charge_shape(term))
     flat = term.weight.reshape(*term.weight.shape[:2], -1)

@@ -134,19 +134,19 @@ class Plan:
 
     @cached_property
     def level_type(self) -> str:
-        """Of the levels of all layers; "" if they are 0 and 1."""
+        """C type of the levels of all layers; "" if they are 0 and 1."""
         graded = [layer.name for layer in self.whole.layers[:-1] if self.is_graded(layer.name)]
         ends = [self.whole.ends(name) for name in graded]
         return signed_type(min(low for low, _ in ends), max(high for _, high in ends)) if ends else ""
 
     def sum_type(self, name: str) -> str:
-        """Of the sum of the levels of a sender in a run."""
+        """C type of the sum of a sender's levels in a run."""
         low, high = (self.whole.timesteps * end for end in self.whole.ends(name))
         return signed_type(low, high)
 
     @property
     def count_type(self) -> str:
-        """Of the number of spikes of one neuron in a run."""
+        """C type of the number of spikes of one neuron in a run."""
         return unsigned_type(self.whole.timesteps)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""The C text of a network of first spikes: a step is a time slot, in which each neuron fires once or never."""
+"""The C text of a first-spike network: a step is a time slot, in which each neuron fires once or never."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -17,7 +17,7 @@ from transpike.lowering.whole import Entrance, Integers, Layer, Slots
 
 
 class SlotPlan(Plan):
-    """The plan of a network of first spikes."""
+    """The plan of a first-spike network."""
 
     @cached_property
     def ranges(self) -> dict[str, Range]:
@@ -36,7 +36,7 @@ class SlotPlan(Plan):
 
     @property
     def step_type(self) -> str:
-        """Of the number of a step."""
+        """C type of the number of a step."""
         return unsigned_type(self.whole.timesteps)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""What importers of NIR files do with a file of ours, as benchmarks/nir_importers.py measures it."""
+"""What importers of NIR files do with the file, as benchmarks/nir_importers.py measures it."""
 
 from dataclasses import dataclass
 

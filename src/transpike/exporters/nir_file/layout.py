@@ -108,7 +108,7 @@ def grid_of(layer: Layer) -> NDArray[np.float64]:
 
 
 def threshold_of(layer: Layer, form: Form) -> NDArray[np.float64]:
-    """(channels,): on the grid where the pulse puts potentials beside it, else half of the finest step below it."""
+    """(channels,): on the grid where the pulse puts potentials next to it, else half of the finest step below it."""
     grid = grid_of(layer)
     real = threshold_counts(layer) * grid
     return real if form.profile == "soft" else real - grid.min() / 2

@@ -103,7 +103,7 @@ class Described:
 
 
 def described(path: object, texts: Mapping[str, str]) -> Described:
-    """Of the metadata of a file. Raises FileError if transpike did not write them."""
+    """The metadata of a file. Raises FileError if transpike did not write them."""
     if texts.get(PREFIX + "format") != FORMAT:
         raise FileError(f"{path} was not written by this version of transpike's ONNX export: export the network again")
     tables = json.loads(texts[PREFIX + "tensors"])

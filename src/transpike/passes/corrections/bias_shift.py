@@ -44,7 +44,7 @@ class BiasShift(Pass):
 
 
 def _before(graph: Graph, neuron: Node, bias: Scale) -> Graph:
-    """The graph with a bias of the neuron's own in front of it."""
+    """The graph with a bias of the neuron's own before it."""
     taken = {node.name for node in graph}
     name = next(name for name in (f"{neuron.name}.shift" + "_" * k for k in range(len(taken) + 1)) if name not in taken)
     changed = dataclasses.replace(neuron, inputs=(name,))

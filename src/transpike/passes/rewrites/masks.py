@@ -1,4 +1,4 @@
-"""Masks in front of a softmax, as one operator with it, and the products on both sides of it without what they hide."""
+"""Masks before a softmax, as one operator with it, and the products on both sides of it without what they hide."""
 
 import dataclasses
 import operator
@@ -36,7 +36,7 @@ class _Masks:
 class JoinMasks(Pass):
     """``softmax(x.masked_fill(mask, −inf))``, also by ``where`` or a sum, becomes one operator.
 
-    The wire between the two would carry infinite values, or large ones beside which the others are lost. The mask is a
+    The wire between the two would carry infinite values, or values so large that the others are lost. The mask is a
     constant, or depends on Boolean values that are inputs, like the mask of the words that a sentence has.
     """
 
@@ -162,7 +162,7 @@ def _masked(
 def _added(
     graph: Graph, wires: tuple[str, ...], coefficients: tuple[float, ...], masks: _Masks, new: list[Node]
 ) -> str | None:
-    """Of scores + mask, where the mask is 0 or hides."""
+    """Scores + mask, where the mask is 0 or hides."""
     first, second = wires if wires[1] in graph.static else reversed(wires)
     if second not in graph.static or first in graph.static or coefficients != (1.0, 1.0):
         return None
@@ -186,7 +186,7 @@ def _computed(graph: Graph, wire: str, name: str, op: AnalogueOp, new: list[Node
 
 
 def _same_rank(graph: Graph, mask: str, wire: str) -> bool:
-    """A mask with fewer axes than the scores would meet the batch with one of its own."""
+    """A mask with fewer axes than the scores would align one of its axes with the batch."""
     return len(graph[mask].shape) == len(graph[wire].shape)
 
 

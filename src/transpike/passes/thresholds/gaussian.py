@@ -17,7 +17,7 @@ from transpike.passes.thresholds._quantile import percentiles
 
 STARTS = tuple(k / 32 for k in range(31, 1, -1))
 PERCENTILE = 99.9
-"""Of the absolute values of activations that are no ReLUs."""
+"""Percentile of the absolute values of activations that are not ReLUs."""
 TOLERANCE = 1e-7
 """Relative change of a threshold below which Lloyd's iteration stops."""
 

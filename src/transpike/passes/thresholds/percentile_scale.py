@@ -28,7 +28,7 @@ class PercentileScaleThresholds(Thresholds):
     ``a − s = z`` below α μ/T, ``z − β α μ ⌊z T/(α μ)⌋/T`` up to α μ, ``min(z, μ) − β α μ`` above.
 
     μ is the trained clip of the layer, or its largest activation; α runs over the percentiles of the positive
-    currents, as shares of μ, β over 0.01 … 2. Of the pairs whose expected error is below a hundredth of the mean
+    currents, as shares of μ, β over 0.01 … 2. Among the pairs whose expected error is below a hundredth of the mean
     activation (or minimal), the one with the least mean square error is used; the expectation alone does not determine
     it. One threshold per layer, on ``samples`` calibration inputs.
     Source: Datta and Beerel 2021 (DATE), algorithm 1, **from memory**.

@@ -134,7 +134,7 @@ def sensitivities(
 ) -> dict[str, list[tuple[float, float]]]:
     """Activation → (damage, spikes) per sample for each (θ, Γ) that is ``tried`` in its place, all others analogue.
 
-    One walk through the network: the layers in front of an activation, which no choice changes, are computed once.
+    One walk through the network: the layers before an activation, which no choice changes, are computed once.
     """
     batches, axis = context.first(samples), analogue.channel_axes[analogue.output.name]  # that of the classes
     count, steps = sum(map(len, batches)), context.timesteps

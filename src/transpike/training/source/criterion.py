@@ -15,7 +15,7 @@ from transpike.tasks import compares_classes
 
 @dataclass(frozen=True)
 class Criterion:
-    """``task`` on the data set ``name`` with so many ``classes``; ``smoothing`` of labels is for classes only."""
+    """``task`` on the data set ``name`` with ``classes`` classes; ``smoothing`` of labels is for classes only."""
 
     task: Task
     smoothing: float

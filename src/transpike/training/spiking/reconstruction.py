@@ -106,7 +106,7 @@ class _Reconstruction:
         images = context.recorded is None and len(graph.inputs) == 1
         self.augment = augmentation.usual(tuple(self.x.shape[1:])) if images else "none"
         names = {node.name for node in self.source}
-        # a neuron after the last layer follows the output in front of it
+        # a neuron after the last layer follows the output before it
         neurons = [node for node in graph if isinstance(node.op, Neuron)]
         found = {node.name: node.name if node.name in names else node.inputs[0] for node in neurons}
         self.followed = {ours: theirs for ours, theirs in found.items() if theirs in names}

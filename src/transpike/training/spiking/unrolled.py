@@ -106,7 +106,7 @@ class Unrolled(GraphModule):
         windows = schedule.mode == "windows"
         if schedule.mode == "slots":
             raise SettingError(
-                "networks of first spikes are not fine-tuned as spikes: train the source network with "
+                "first-spike networks are not fine-tuned as spikes: train the source network with "
                 "activations.TimeToFirstSpike and convert it with the recipe cat"
             )
         if schedule.mode in ("cycles", "differences") or (windows and schedule.lag(timesteps) < timesteps):

@@ -37,7 +37,7 @@ class Round:
         return sum(ratio < 1 for ratio in self.ratios.values())
 
     def deciding(self, models: int) -> float:
-        """The ratio that decides about ``models`` models: below 1 if so many favour the spiking network."""
+        """The ratio that decides about ``models`` models: below 1 if at least that number favours the SNN."""
         return sorted(self.ratios.values())[models - 1]
 
 

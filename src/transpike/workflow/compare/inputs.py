@@ -27,7 +27,7 @@ from transpike.errors import FileError
 from transpike.results.writing import tensor_bytes, write_atomically
 
 PART = 2**26
-"""Bytes from which on a part is written; a larger batch is a part of its own."""
+"""Bytes from which on a part is written; a larger batch is a separate part."""
 Batches = Iterable[tuple[Any, Tensor]]
 """Labelled batches that can be read several times."""
 Opened = tuple[Graph, tuple[Any, ...], Batches, Batches]

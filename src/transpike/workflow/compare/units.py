@@ -24,7 +24,7 @@ from transpike.tasks import Classification
 from transpike.workflow.entrance import PreprocessingGiven
 
 FORMAT = 5
-"""Of a file with the results of a unit."""
+"""Version of the format of files with the results of a unit."""
 
 
 @dataclass(frozen=True)

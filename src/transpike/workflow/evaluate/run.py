@@ -77,8 +77,8 @@ def evaluate(
     of ``answers`` (default: powers of two). ``limit``: only the first N samples; ``energy``: models of
     ``transpike.energy``, for joules of every answer; ``task`` (of ``transpike.tasks``, default: classification)
     defines correct answers. A task that measures answers, like Regression, gives a ``Measurement`` of its metrics
-    instead; ``Fidelity`` reads no targets. Of several outputs the task judges the one called ``output``; targets are of
-    this one, or of all by name. A dictionary of tasks by output gives
+    instead; ``Fidelity`` reads no targets. With several outputs, the task judges the one named ``output``; targets are
+    of this one, or of all by name. A dictionary of tasks by output gives
     the metrics of all. Without both, ``Fidelity`` of all is measured; ``outputs`` of the result has each.
     Samples that stop early by the network's ``exit`` are run again, to count their activity; ``progress(done, total)``
     is called after each batch. Intervals of accuracies are Wilson's, those of metrics from resampled samples, 95 %.
@@ -110,7 +110,7 @@ def evaluate(
         return OutcomeTally(snn, asked_task, judged, asked, policy)
 
     def see(prepared: Tensor) -> Any:
-        """Of several processes the inputs are counted in their order, of one before they are run."""
+        """With several processes, inputs are counted in their order; with one process, before they are run."""
         seen = tally.inputs.observe(prepared)
         if ranks.count > 1:
             return seen

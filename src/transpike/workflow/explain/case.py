@@ -40,7 +40,7 @@ ALL = Judged()
 
 @dataclass(frozen=True, eq=False)
 class Compared:
-    """Of one batch: judged samples of the network, of changed networks, and the sums of each layer."""
+    """Results of one batch: judged samples of the network and of changed networks, and the sums of each layer."""
 
     right: Tensor
     sums: dict[str, LayerSums]

@@ -181,7 +181,7 @@ def _program(command: tuple[str, ...], folder: Path) -> tuple[str, ...]:
 
 
 def _digest(folder: Path) -> str:
-    """Of the scripts: results of other ones are measured again."""
+    """Digest of the scripts: results of other versions are measured again."""
     parts = b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))
     return hashlib.sha256(parts).hexdigest()
 

@@ -38,7 +38,7 @@ class Ray(Executor):
     """A Ray cluster: ``address`` HOST:PORT or ray://HOST:PORT, by default RAY_ADDRESS, a running one, or a new one.
 
     A unit asks for ``cpus``, ``gpus`` and ``memory`` (bytes). One whose worker or node is lost runs again, ``retries``
-    times at most, and a remark says so. ``patience``: seconds to wait for a node that has what a unit asks for.
+    times at most, and a remark says so. ``patience``: seconds to wait for a node with the requested resources.
     With a GPU the samples are evaluated there.
     """
 
