@@ -17,7 +17,7 @@ from transpike.tasks import Classification
 class Balanced(MeasuredTask):
     """Logits (samples, classes): with the recall ``r_c`` of class c, the mean and the smallest r over its classes.
 
-    They are no means over samples, but functions of sums over samples, which ``statistics`` gives; classes that occur
+    They are not means over samples, but functions of sums over samples, which ``statistics`` gives; classes that occur
     in no target have no recall.
     """
 

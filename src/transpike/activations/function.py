@@ -26,7 +26,7 @@ class Function(AnalogueOp):
 
     @classmethod
     def of_analogue(cls, op: Op) -> "Function | None":
-        """The same operator as an activation; None if it is no function of one value."""
+        """The same operator as an activation; None if it is not a function of one value."""
         if type(op) is not AnalogueOp or op.operator.split(".")[1] not in FUNCTIONS:
             return None
         wires = [a for a in (*op.arguments, *dict(op.options).values()) if isinstance(a, tuple) and a[:1] == ("input",)]

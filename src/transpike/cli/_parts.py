@@ -51,7 +51,7 @@ def is_simple(hint: Any) -> bool:
 
 
 class Part(click.ParamType):
-    """An encoder, schedule, readout or task: its name, and after colons settings with other values than the default."""
+    """An encoder, schedule, readout or task: its name, and after colons settings with values other than the default."""
 
     def __init__(self, key: str) -> None:
         self.key, self.name = key, f"{key}[:setting=value]"

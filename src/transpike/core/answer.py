@@ -15,7 +15,7 @@ class FunctionOfAnswer(Readout):
     """``logits(t) = f(logits of the readout inside)``: the last functions of the source network, in order.
 
     They are computed once for each answer, from the accumulated one and not from the current of one step. Functions
-    that are no chain, like those of several outputs, are a separate ``network``.
+    that are not a chain, like those of several outputs, are a separate ``network``.
     """
 
     inside: Readout

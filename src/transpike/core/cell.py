@@ -152,7 +152,7 @@ class Cell(TensorFields):
 
         The dense engine calls it for differences of unit gain. ``trains`` are (time, batch, …) in float64, or float32
         where that holds them exactly; so is the output. ``step`` gets float64. ``t`` is 1 also where elements begin,
-        so that more has to be computed than what hears something.
+        so that more has to be computed than what receives input.
         """
         outputs, unclear = [], 0
         for k, now in enumerate(zip(*trains, strict=True)):

@@ -62,7 +62,7 @@ class PackedInput(Input):
 
     @property
     def is_static(self) -> bool:
-        """True if it is no signal: integers that are looked up, and Boolean values that select."""
+        """True if it is not a signal: integers that are looked up, and Boolean values that select."""
         return self.whole or self.truth
 
     @property

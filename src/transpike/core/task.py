@@ -230,7 +230,7 @@ class OutcomeTask(Task):
 class MeasuredTask(Task):
     """A task whose answers have real scores: metrics of sums over samples.
 
-    The sums make metrics that are no means of samples, like the mean IoU, independent of the batch size, and give
+    The sums make metrics that are not means of samples, like the mean IoU, independent of the batch size, and give
     every metric an interval by resampling of the samples.
     """
 

@@ -50,7 +50,7 @@ sources: dict[str, Callable[..., Dataset]] = {
 """Name of a module of this folder, with dashes → its ``load``."""
 names = ("digits", *named.sets, "npz:FILE", "imagefolder:DIR", "webdataset:SHARDS", "events:DIR")
 PLACES = frozenset({"path", "paths", "directory", "files", "root", "kind", "download"})
-"""Arguments of readers that the name of a data set determines; they are no options."""
+"""Arguments of readers that the name of a data set determines; they are not options."""
 table: Mapping[str, Callable[..., Dataset]] = family(
     "data", holds="functions", reserved={name.partition(":")[0]: __name__ for name in names}
 ).table

@@ -157,7 +157,7 @@ class Dataset:
     ``encoder`` names the member of ``transpike.encoders`` that the samples need; empty if any fits. ``validation``: the
     images for selecting an epoch if a random part of the training images is not suitable, for example with several
     samples per person; else None. ``task``: the task of the targets, None for classification; commands and
-    ``finetune`` use it unless another one is given. Splits of other targets than class indices need one.
+    ``finetune`` use it unless another one is given. Splits whose targets are not class indices need one.
     """
 
     name: str

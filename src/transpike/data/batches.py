@@ -134,7 +134,7 @@ def without_targets(batches: Iterable[Any]) -> list[tuple[Any, None]]:
 def dataset_of(data: Any, task: Task | None = None) -> Dataset:
     """A Dataset itself; a Split, or labelled samples of another form, as the training images of a Dataset.
 
-    ``task`` is that of labels which are no class indices.
+    ``task`` is that of labels that are not class indices.
     """
     if isinstance(data, Dataset):
         return data

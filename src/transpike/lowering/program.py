@@ -162,7 +162,7 @@ class Program:
 
     @cached_property
     def spiking_connections(self) -> tuple[Connection, ...]:
-        """The layers of weights of the spiking part, which is all of a network that is no hybrid."""
+        """The layers of weights of the spiking part, which is all of a network that is not a hybrid."""
         return connections(self.lowered)
 
     @cached_property

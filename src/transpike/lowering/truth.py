@@ -22,7 +22,7 @@ PREDICATES = frozenset((
 ))  # fmt: skip
 """Operators of torch, without overload, whose outputs are Boolean values."""
 MOST = 16
-"""Values of one wire that are told apart."""
+"""Values of one wire that are distinguished."""
 Values = frozenset[float] | None
 TRUTH: frozenset[float] = frozenset((0.0, 1.0))
 

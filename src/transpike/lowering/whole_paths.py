@@ -47,7 +47,7 @@ def sends_levels(lowered: Lowered, node: Node) -> bool:
 
 
 def paths(lowered: Lowered, table: Mapping[str, Node], name: str) -> Iterator[Path]:
-    """All ways of levels to the wire ``name``; constant currents are no levels."""
+    """All ways of levels to the wire ``name``; constant currents are not levels."""
     node = table[name]
     if sends_levels(lowered, node):
         yield Path(name)

@@ -62,7 +62,7 @@ def unit_of(cell: Cell, where: str, grid: Tensor, timesteps: int) -> Unit:
 
 
 def check_cell(cell: Cell, where: str) -> None:
-    """Raises UnsupportedModel, which begins with ``where``, for a cell that is no neuron with a rule."""
+    """Raises UnsupportedModel, which begins with ``where``, for a cell that is not a neuron with a rule."""
     held = (
         IntegrateAndFire, Burst, MultiThreshold, SignedMultiThreshold, SignedIntegrateAndFire, SignedEncoder,
         SigmaDelta,
@@ -200,7 +200,7 @@ def _stairs(
 ) -> tuple[int, ...]:
     """The numbers of ``Follow`` for ``ceiling / L · clip(⌊L z / ceiling + shift⌋, 0, L)``, L = ``levels``.
 
-    The last one, ``times``, is 0 if the stairs are no whole parts of the threshold.
+    The last one, ``times``, is 0 if the stairs are not integer fractions of the threshold.
     """
     slope, start = Fraction(grid) * levels / Fraction(ceiling), Fraction(shift)
     stair = Fraction(ceiling) / levels / Fraction(threshold) * PARTS

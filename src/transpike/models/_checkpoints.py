@@ -17,7 +17,7 @@ IGNORED = ("n_averaged",)
 SHOWN = 6
 """Names of one kind in a message."""
 MODULES = 20_000
-"""Modules of a network that was saved whole, at most: a damaged file may name the same ones again and again."""
+"""Modules of a network that was saved whole, at most: a damaged file may name the same ones repeatedly."""
 
 
 def candidates(found: Any) -> dict[str, Weights]:

@@ -52,7 +52,7 @@ class SpikeProduct(ProductCell):
         return (*sums, *hidden), steps * change
 
     def scan(self, state: tuple[Tensor, ...], *trains: Tensor, t: int) -> tuple[tuple[Tensor, ...], Tensor, int]:
-        """With unit gain: the product of the sums, of those samples and matrices that hear something."""
+        """With unit gain: the product of the sums, of those samples and matrices that receive input."""
         if self.gain == "reciprocal":
             return super().scan(state, *trains, t=t)
         before = self._product(*state)

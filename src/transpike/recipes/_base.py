@@ -260,7 +260,7 @@ class PercentileCoded(LinearWired, PercentileThresholded):
 
     beta: float | None = setting(None, "Initial potential as a share of the threshold (1/2; 0 for a hard reset).")
     reset: Literal["soft", "hard"] = setting("soft", "Subtract the threshold, or set the potential to 0.")
-    leak: float = setting(1.0, "Share of the potential kept in each time step; 1 is no leak.")
+    leak: float = setting(1.0, "Share of the potential kept in each time step; 1: no leak.")
 
     @property
     def shifts(self) -> tuple[Pass, ...]:

@@ -24,7 +24,7 @@ Line = tuple[str, str]
 
 
 def draw(table: Table, console: Console, width: int | None = None) -> None:
-    """Print the table: as wide as the terminal, or ``width``, and whole where the output is no terminal."""
+    """Print the table: as wide as the terminal, or ``width``, and whole where the output is not a terminal."""
     console.print(Text(table.title, style="italic"), soft_wrap=True)
     rule = "─" if console.encoding.startswith("utf") else "-"
     for line, style in lines(table, width or width_of(console), rule):

@@ -57,7 +57,7 @@ class Example:
         return [one for one in pytree.tree_leaves((self.args, self.kwargs)) if isinstance(one, Tensor)]
 
     def repeated(self, count: int) -> "Example":
-        """A call on ``count`` samples, the same again and again."""
+        """A call on ``count`` samples, the same one repeatedly."""
         args, kwargs = self._each(lambda v: v[torch.arange(count) % len(v)])
         return Example(args, kwargs, self.inputs, self.positional)
 

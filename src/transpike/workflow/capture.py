@@ -322,7 +322,7 @@ class _Reader:
         return with_batch_first(name, arguments, outputs, put)
 
     def _compared(self, node: fx.Node) -> tuple[tuple, dict]:
-        """The arguments of a call that is no activation: comparisons among them become layers, or are refused."""
+        """The arguments of a call that is not an activation: comparisons among them become layers, or are refused."""
         for source in node.all_input_nodes:
             if isinstance(self.values[source], Comparison):
                 args, kwargs = self._compared(source)

@@ -38,7 +38,7 @@ TEMPERATURES = torch.logspace(-3, 3, 241, dtype=torch.float64)
 @dataclass(frozen=True, eq=False)
 class EarlyAnswers:
     """``logits`` (batch, classes) of each sample at its stop, ``timesteps`` (batch,) of the stops, ``warnings``
-    about the inputs. Of a network with several outputs ``logits`` (batch, N) hold them side by side, and ``answer`` is
+    about the inputs. For a network with several outputs, ``logits`` (batch, N) holds them side by side, and ``answer`` is
     in the ``structure`` of the model.
     """
 

@@ -42,7 +42,7 @@ REGIONS = {
 def copied(model: nn.Module) -> nn.Module:
     """A copy on the CPU in float32, without the wrappers of DataParallel, DistributedDataParallel and torch.compile.
 
-    Raises UnsupportedModel with the reason for models that cannot be copied or are no layers of tensors.
+    Raises UnsupportedModel with the reason for models that cannot be copied or are not layers of tensors.
     """
     while type(model).__name__ in WRAPPERS and type(model).__module__.startswith("torch."):
         model = getattr(model, "_orig_mod", None) or model.module  # type: ignore[assignment]

@@ -74,8 +74,8 @@ def generate(
     ``temperature`` 0 takes the largest logit, else numbers are drawn from the softmax of logits / temperature by
     ``seed``. ``engine``: "dense" (default) or "reference", which give the same spikes.
 
-    Raises UnsupportedModel for a network that is no such decoder, or whose answers depend on later positions,
-    SettingError for another code or more than L numbers, DataError for ids that are no integers of its table.
+    Raises UnsupportedModel for a network that is not such a decoder, or whose answers depend on later positions,
+    SettingError for another code or more than L numbers, DataError for ids that are not integers of its table.
     """
     refuse_hybrid(snn, "generate", "the cache of a sequence is the states of neurons")
     steps = snn.schedule.check(snn.timesteps if timesteps is None else timesteps)

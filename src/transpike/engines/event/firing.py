@@ -77,7 +77,7 @@ def coins(most: int) -> Factors:
 
 
 def of_alphabet(alphabet: Alphabet) -> Factors | None:
-    """The planes in which a cell's levels can be packed; None if they are no integers of known size."""
+    """The planes in which a cell's levels can be packed; None if they are not integers of known size."""
     if alphabet == BINARY:
         return (1,)
     if alphabet.kind not in ("ternary", "levels", "bits") or not 1 <= alphabet.levels < 2**MOST_FACTORS:

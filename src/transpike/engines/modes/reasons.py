@@ -1,4 +1,4 @@
-"""Why networks of other schedules than streaming have no event kernels."""
+"""Why networks with schedules other than streaming have no event kernels."""
 
 from transpike.core.schedule import MOST_STEPS
 from transpike.lowering.program import Program

@@ -111,7 +111,7 @@ class Nir(Exporter):
             per_channel(value, layer, what)
 
     def _refuse_sums(self, layer: Layer, whole: Whole, form: Form) -> None:
-        """Refuse thresholds that the importer cannot tell apart, and sums that need more bits than it has."""
+        """Refuse thresholds that the importer cannot distinguish, and sums that need more bits than it has."""
         charge = np.abs(per_channel(layer.bias, layer, "the bias")).astype(np.float64)
         for source, kernel, _ in kernels_of(layer, whole, form):
             one = whole.table[source]

@@ -204,7 +204,7 @@ class Step:
         return self._constant(f"{layer.name}_{what}", _lifted(values, layer.shape, kind))
 
     def _when(self, layer: Layer, what: Literal["bias", "currents", "fires"]) -> str:
-        """A truth value: whether this step is one of the timing; "" for a layer that is always active."""
+        """A Boolean value: whether this step is one of the timing; "" for a layer that is always active."""
         if layer.timing is None or getattr(layer.timing, what) == (0, self.whole.timesteps):
             return ""
         first, end = (

@@ -116,7 +116,7 @@ def _selected(x: Tensor, axis: int, index: tuple[int, ...]) -> Tensor:
 
 
 def tile(steps: Steps, node: Node) -> Value:
-    """Tile: every position of an axis again and again."""
+    """Tile: every position of an axis repeatedly."""
     x, repeats = node.value(0), node.integers(1, "repeats") or []
     for axis, times in enumerate(repeats):
         if times == 1:

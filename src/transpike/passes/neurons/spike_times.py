@@ -208,8 +208,8 @@ class ExactTimes(Pass):
             if is_activation(node):
                 if getattr(node.op, "ceiling", None) is not None:
                     raise UnsupportedModel(
-                        f"{node.path or node.name} is a {node.op.describe()}, and exact spike times need a ReLU "
-                        "without a ceiling: use the recipe linear-ttfs or cat, or train with nn.ReLU"
+                        f"{node.path or node.name} is a {node.op.describe()}, and exact spike times need a plain "
+                        "ReLU: use the recipe linear-ttfs or cat, or train with nn.ReLU"
                     )
                 cells[node.name] = self._cell(
                     node, sums[node.inputs[0]], largest[node.name], graph.channel_axes[node.name]

@@ -61,7 +61,7 @@ class MaskProducts(Pass):
 
 
 def behind_masks(graph: Graph) -> Graph:
-    """The graph with masks as parts of softmax and products: hidden pairs are no work of the source network either."""
+    """The graph with masks as parts of softmax and products: hidden pairs cost the source network nothing either."""
     return _with_masked_products(_with_masked_softmax(graph))
 
 

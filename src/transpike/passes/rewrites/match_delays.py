@@ -30,7 +30,7 @@ class MatchDelays(Pass):
 
 
 class _Delays:
-    """One pass over the graph: a delay changes the arrival of its own wire, and of nothing after the reader."""
+    """One pass over the graph: a delay changes the arrival of one wire, and of nothing after the reader."""
 
     def __init__(self, graph: Graph, delay: Cell) -> None:
         self.graph, self.delay = graph, delay

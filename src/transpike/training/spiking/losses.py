@@ -105,7 +105,7 @@ class OfTask(Loss):
     task: Task
 
     def __post_init__(self) -> None:
-        """A task is no number."""
+        """A task is not a number."""
 
     def __call__(self, currents: Tensor, answer: Tensor, labels: Tensor, teacher: Tensor | None) -> Tensor:
         return self.task.loss(answer, labels)
