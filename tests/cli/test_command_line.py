@@ -386,11 +386,11 @@ def test_lists_switches_arguments_and_json_come_from_the_file(network: Path, tmp
 @pytest.mark.parametrize(
     ("text", "code", "says"),
     [
-        ("timestep = 3", 2, "'timestep' is no option of transpike evaluate (did you mean 'timesteps'?)"),
+        ("timestep = 3", 2, "'timestep' is not an option of transpike evaluate (did you mean 'timesteps'?)"),
         ("rungs = 3", 2, "it has been renamed to 'threshold-count'"),
         ("[evalute]\nlimit = 3", 2, "table [evalute] is not a command of transpike (did you mean 'evaluate'?)"),
-        ("config = 'x.toml'", 2, "'config' is no option"),
-        ("help = true", 2, "'help' is no option"),
+        ("config = 'x.toml'", 2, "'config' is not an option"),
+        ("help = true", 2, "'help' is not an option"),
         ("limit = true", 2, "limit takes a value, not true"),
         ("json = 1", 2, "json takes true or false, not 1"),
         ("limit = 'many'", 2, "Invalid value for '--limit'"),

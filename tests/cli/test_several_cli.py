@@ -137,7 +137,7 @@ def test_unusable_archives_are_refused(folder, tmp_path, change, reason):
 
 def test_targets_without_a_task_are_class_numbers(folder, tmp_path):
     arrays = {key: value for key, value in np.load(folder / "logits.npz").items() if "labels" not in key}
-    for labels, reason in ((np.zeros((40, 2)), "give an entry task"), (np.full(40, -1), "integers of at least 0")):
+    for labels, reason in ((np.zeros((40, 2)), "add an entry task"), (np.full(40, -1), "integers of at least 0")):
         np.savez(tmp_path / "bad.npz", **arrays, train_labels=labels, test_labels=np.zeros(24, int))
         with pytest.raises(DataError, match=reason):
             ts.data.load(tmp_path / "bad.npz")

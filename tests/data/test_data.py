@@ -175,7 +175,7 @@ IMAGES = np.zeros((3, 4, 4), np.uint8)
         ({"train_labels": LABELS, "train_images": IMAGES[:2]}, "labels of shape"),
         ({"train_labels": LABELS, "train_images": np.zeros((3, 3, 9, 9), np.uint8)}, "C up to 4"),
         ({"train_labels": LABELS + 0.5, "train_images": IMAGES}, "not integers"),
-        ({"train_labels": LABELS, "train_images": IMAGES.astype(object)}, "not as Python objects"),
+        ({"train_labels": LABELS, "train_images": IMAGES.astype(object)}, "write the arrays as numbers"),
         ({"train_labels": LABELS, "train_images": IMAGES + np.nan}, "NaN"),
         ({"test_labels": LABELS + 5, "test_images": IMAGES, "class_names": np.array(["a"])}, "label 5 of 1 classes"),
         (

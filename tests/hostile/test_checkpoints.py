@@ -186,7 +186,7 @@ def _pickle(module, path):
 def test_the_line_that_converts_runs_on_what_it_is_printed_for(module, tmp_path, write, name):
     path = str(tmp_path / name)
     write(module, path)
-    with pytest.raises(CheckpointError, match="where you trust its origin") as error:
+    with pytest.raises(CheckpointError, match="If you trust its origin") as error:
         load_weights(module, path)
     run_printed_line(error)
     other = build("small-cnn")[0]
@@ -409,7 +409,7 @@ def test_types_that_weights_do_not_have_are_refused(module, tmp_path, kind):
     name = next(iter(tensors))
     tensors[name] = torch.zeros(tensors[name].shape, dtype=kind)
     save_file(tensors, tmp_path / "w.safetensors")
-    with pytest.raises(CheckpointError, match=rf"{re.escape(name)} is torch\.\w+, and weights are real numbers"):
+    with pytest.raises(CheckpointError, match=rf"{re.escape(name)} is torch\.\w+, but weights must be floating-point numbers"):
         load_weights(module, tmp_path / "w.safetensors")
 
 

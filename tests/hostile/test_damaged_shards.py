@@ -54,7 +54,7 @@ def test_a_damaged_header_is_not_taken_for_the_end(tmp_path: Path) -> None:
 def test_joined_archives_are_not_read_in_part(tmp_path: Path) -> None:
     path, other = tar(tmp_path / "train.tar", samples(range(3))), tar(tmp_path / "b" / "x.tar", samples(range(3, 6)))
     changed(path, lambda old: old + other.read_bytes())
-    with pytest.raises(DataError, match="more after the end of its archive"):
+    with pytest.raises(DataError, match="data after the end of its archive"):
         loaded(path)
     changed(path, lambda old: old[: -len(other.read_bytes())] + bytes(20_000))
     assert len(loaded(path).train) == 3  # zeros are no more than a longer end
@@ -72,7 +72,7 @@ def test_what_is_no_tar_file(content: bytes, tmp_path: Path) -> None:
 )
 def test_a_packed_shard_says_what_unpacks_it(pack: Callable, tool: str, tmp_path: Path) -> None:
     path = changed(tar(tmp_path / "train.tar", samples(range(2))), pack)
-    with pytest.raises(DataError, match=f"packed as a whole.*{tool}"):
+    with pytest.raises(DataError, match=f"compressed as a whole.*{tool}"):
         loaded(path)
 
 
@@ -84,9 +84,9 @@ def test_a_name_that_begins_as_a_packed_file_does(tmp_path: Path) -> None:
 BAD: dict[str, tuple[list[tuple[str, bytes]], str]] = {
     "no label": ([("a.jpg", b"x"), ("a.txt", b"x")], r"sample a has no label: expected a\.cls .* it has \.jpg, \.txt"),
     "no picture": ([("a.cls", b"0"), ("a.mp4", b"x")], "sample a has no picture"),
-    "two pictures": ([("a.jpg", b"x"), ("a.png", b"x"), ("a.cls", b"0")], "sample a has several pictures"),
+    "two pictures": ([("a.jpg", b"x"), ("a.png", b"x"), ("a.cls", b"0")], "sample a has several images"),
     "an empty picture": ([("a.jpg", b""), ("a.cls", b"0")], "has 0 bytes"),
-    "a word as label": ([("a.jpg", b"x"), ("a.cls", b"cat")], r"a\.cls is 'cat', not the number of a class"),
+    "a word as label": ([("a.jpg", b"x"), ("a.cls", b"cat")], r"a\.cls is 'cat', not a class index"),
     "a negative label": ([("a.jpg", b"x"), ("a.cls", b"-1")], r"a\.cls is '-1'"),
     "a foreign digit": ([("a.jpg", b"x"), ("a.cls", "²".encode())], r"a\.cls is "),
     "a long number": ([("a.jpg", b"x"), ("a.cls", b"9" * 5000)], r"a\.cls is '999"),
@@ -99,10 +99,10 @@ BAD: dict[str, tuple[list[tuple[str, bytes]], str]] = {
     "JSON with a fraction": ([("a.jpg", b"x"), ("a.json", b'{"label": 1.0}')], r"label is 1\.0"),
     "JSON with true": ([("a.jpg", b"x"), ("a.json", b'{"label": true}')], "label is True"),
     "a large label file": ([("a.jpg", b"x"), ("a.cls", b"1" * (2**20 + 1))], r"a\.cls is no label: it has 1,048,577"),
-    "a file twice": ([("a.jpg", b"x"), ("a.jpg", b"x"), ("a.cls", b"0")], r"a\.jpg is there twice"),
+    "a file twice": ([("a.jpg", b"x"), ("a.jpg", b"x"), ("a.cls", b"0")], r"a\.jpg appears twice"),
     "a sample twice": (
         [("a.jpg", b"x"), ("a.cls", b"0"), ("b.jpg", b"x"), ("b.cls", b"0"), ("a.jpg", b"x"), ("a.cls", b"0")],
-        "sample a is there twice",
+        "sample a appears twice",
     ),
     "apart": ([("a.jpg", b"x"), ("b.jpg", b"x"), ("a.cls", b"0"), ("b.cls", b"0")], "sample a has no label"),
 }  # fmt: skip
@@ -277,7 +277,7 @@ def indexed(folder: Path, **changes: object) -> Path:
 )  # fmt: skip
 def test_an_index_that_says_what_cannot_be(changes: dict, tmp_path: Path) -> None:
     indexed(tmp_path, **changes)
-    with pytest.raises(DataError, match="no index of shards"):
+    with pytest.raises(DataError, match="not a shard index"):
         loaded(tmp_path)
 
 

@@ -153,7 +153,7 @@ def test_a_model_that_ignores_its_input_is_refused():
 
 
 def test_control_flow_on_data_is_refused_with_a_way_out():
-    with pytest.raises(UnsupportedModel, match="control flow that depends on data"):
+    with pytest.raises(UnsupportedModel, match="control flow of the model depends on values"):
         ts.capture(Apply(lambda m, x: m.fc(x) if x.sum() > 0 else x), X)
 
 
@@ -195,7 +195,7 @@ BAD_CALIBRATION = {
     "no batch axis": ([X[0]], "samples as its first axis"),
     "a number": (3, "tensor or array.*not an int"),
     "text": (["a", "b"], "must be a tensor.*not a str"),
-    "mixed shapes": ([X, X[:, :3]], "batch 1 holds samples of shape"),
+    "mixed shapes": ([X, X[:, :3]], "batch 1 contains samples of shape"),
 }
 
 

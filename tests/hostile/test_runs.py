@@ -38,7 +38,7 @@ REFUSED = {
     "complex": (lambda: ECC8(X + 0j), DataError, "not a complex tensor"),
     "sample ids": (lambda: ts.simulate(ECC8, X, sample_ids=torch.arange(3)), DataError, "6 integers"),
     "a number as calibration": (lambda: ts.convert(MODEL, ECC(8), torch.tensor(1.0)), DataError, "first axis"),
-    "half a sample": (lambda: ts.convert(MODEL, ECC(8), CALIBRATION, calibration_samples=2.5), SettingError, "calibration_samples must be a whole"),
+    "half a sample": (lambda: ts.convert(MODEL, ECC(8), CALIBRATION, calibration_samples=2.5), SettingError, "calibration_samples must be an integer"),
     "a word as seed": (lambda: ts.convert(MODEL, ECC(8), CALIBRATION, seed="a"), SettingError, "seed must be an integer"),
     "half a level": (lambda: QuantisedClip(1.5), SettingError, "levels must be an integer"),
     "one recipe": (lambda: compared(recipes=ECC()), SettingError, "recipes must be a tuple or a list"),

@@ -76,7 +76,7 @@ def test_tensors_of_other_shapes(tmp_path: Path, part: str) -> None:
 NONSENSE = {
     "rates of text": ("rates", {"1": "a"}, "rates is a dict"),
     "rates that are a list": ("rates", [1], "rates is a list"),
-    "rates below zero": ("rates", {"1": -1.0}, "spike rates of 1 are not numbers from 0"),
+    "rates below zero": ("rates", {"1": -1.0}, "spike rates of 1 are not numbers of at least 0"),
     "rates that are infinite": ("rates", {"1": float("inf")}, "spike rates of 1"),
     "rates of no layer": ("rates", {"nowhere": 0.1}, "nowhere, which are not layers"),
     "ranges of no layer": ("ranges", {"dict": {"nowhere": {"tensor": "T"}}}, "nowhere, which are not layers"),

@@ -194,7 +194,7 @@ def test_a_graph_that_was_edited_is_the_one_that_is_built_anew(seed: int) -> Non
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
-        (lambda n: "nowhere" if n.inputs else None, SettingError, "'nowhere' cannot take the place of"),
+        (lambda n: "nowhere" if n.inputs else None, SettingError, "'nowhere' cannot replace"),
         (lambda n: n.name if n.inputs else None, SettingError, "no other layer has this name"),
         (lambda n: dataclasses.replace(n, name="new") if n.inputs else None, UnsupportedModel, "has readers"),
     ],

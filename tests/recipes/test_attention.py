@@ -201,5 +201,5 @@ def test_whole_numbers_as_one_hot_vectors_are_a_look_up():
     assert float((snn(x) - expected).norm()) <= 0.03 * float(expected.norm())
     with pytest.raises(DataError, match="looked up among 20 rows"):
         snn(x + 1 + (19 - x.max()))
-    with pytest.raises(UnsupportedModel, match="decides by values of its input"):
+    with pytest.raises(UnsupportedModel, match="depends on values of its input"):
         ts.convert(seeded(lambda: OneHot(-1)), ECC(), x.clamp(max=19).index_fill(0, torch.tensor([0]), 19))

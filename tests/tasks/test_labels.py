@@ -55,7 +55,7 @@ def test_a_single_output_has_no_accuracy_and_the_error_names_the_way_out(entranc
 
 WRONG = {
     "counted from 1": (torch.arange(N) % 10 + 1, r"1 to 10, and the network has 10 classes, 0 to 9: .*write y - 1"),
-    "with -1": (torch.arange(N) % 10 - 1, r"-1 to 8, .*leave out samples without a class"),
+    "with -1": (torch.arange(N) % 10 - 1, r"-1 to 8, .*drop samples without a class"),
     "one-hot": (torch.eye(10)[torch.arange(N) % 10], r"write y\.argmax\(1\)"),
     "soft": (torch.full((N, 10), 0.1), r"soft labels and several classes per sample are not supported"),
     "a column of reals": (torch.rand(N, 1), r"float32 of shape \(48, 1\).*real targets, as of a regression"),

@@ -249,8 +249,8 @@ def test_missing_units_are_named(tmp_path: Path) -> None:
         ({"unit": (4, 3)}, "1 ≤ K ≤ N"),
         ({"unit": (1, True)}, "1 ≤ K ≤ N"),
         ({"unit": (1, 2), "collect": True}, "not both"),
-        ({"unit": (1, 2), "store": None}, "give store="),
-        ({"collect": True, "store": None}, "give store="),
+        ({"unit": (1, 2), "store": None}, "pass store="),
+        ({"collect": True, "store": None}, "pass store="),
     ],
 )
 def test_parts_that_make_no_sense_are_refused(given: dict, message: str, tmp_path: Path) -> None:
