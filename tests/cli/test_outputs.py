@@ -152,7 +152,7 @@ def test_pictures_of_several_results_are_refused_before_the_work(file, tmp_path)
     done = invoked("report", "--output", tmp_path / "out.png", file, tmp_path)
     assert (
         done.exit_code == 2
-        and "a picture cannot show these results: save them as .html, .json, .txt, .csv, .md or .tex" in done.stderr
+        and "a figure cannot show these results: save them as .html, .json, .txt, .csv, .md or .tex" in done.stderr
     )
 
 

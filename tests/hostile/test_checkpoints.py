@@ -409,7 +409,9 @@ def test_types_that_weights_do_not_have_are_refused(module, tmp_path, kind):
     name = next(iter(tensors))
     tensors[name] = torch.zeros(tensors[name].shape, dtype=kind)
     save_file(tensors, tmp_path / "w.safetensors")
-    with pytest.raises(CheckpointError, match=rf"{re.escape(name)} is torch\.\w+, but weights must be floating-point numbers"):
+    with pytest.raises(
+        CheckpointError, match=rf"{re.escape(name)} is torch\.\w+, but weights must be floating-point numbers"
+    ):
         load_weights(module, tmp_path / "w.safetensors")
 
 

@@ -313,7 +313,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "bits": (lambda: PhaseBits(period=9), SettingError, "from 1 to 8, not 9"),
     "broken bits": (lambda: PhaseBits(period=1.5), SettingError, " integer number of bits"),  # type: ignore[arg-type]
     "pooling in cycles": (lambda: passes.PoolInTime("gated", 8), SettingError, "lateral-inhibition', not 'gated'"),
-    "calibration in cycles": (lambda: applied(passes.CalibrateBias(8), PhaseCycles()), SettingError, "do not support phase cycles: leave that out"),
+    "calibration in cycles": (lambda: applied(passes.CalibrateBias(8), PhaseCycles()), SettingError, "do not support phase cycles: omit that"),
     # readouts
     "delayed window, windows": (lambda: ECC(readout=DelayedWindow(2), schedule=WINDOWS), SettingError, "AccumulatedMembrane"),
     "delayed window, held windows": (lambda: LTB(schedule=HELD), SettingError, "AccumulatedMembrane.*or schedule=Streaming"),

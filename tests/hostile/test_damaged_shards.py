@@ -98,7 +98,7 @@ BAD: dict[str, tuple[list[tuple[str, bytes]], str]] = {
     "JSON with a name": ([("a.jpg", b"x"), ("a.json", b'{"label": "cat"}')], "label is 'cat'"),
     "JSON with a fraction": ([("a.jpg", b"x"), ("a.json", b'{"label": 1.0}')], r"label is 1\.0"),
     "JSON with true": ([("a.jpg", b"x"), ("a.json", b'{"label": true}')], "label is True"),
-    "a large label file": ([("a.jpg", b"x"), ("a.cls", b"1" * (2**20 + 1))], r"a\.cls is no label: it has 1,048,577"),
+    "a large label file": ([("a.jpg", b"x"), ("a.cls", b"1" * (2**20 + 1))], r"a\.cls is not a label: it has 1,048,577"),
     "a file twice": ([("a.jpg", b"x"), ("a.jpg", b"x"), ("a.cls", b"0")], r"a\.jpg appears twice"),
     "a sample twice": (
         [("a.jpg", b"x"), ("a.cls", b"0"), ("b.jpg", b"x"), ("b.cls", b"0"), ("a.jpg", b"x"), ("a.cls", b"0")],

@@ -89,7 +89,9 @@ def test_an_unknown_set_is_refused_by_engines_and_shown_by_doctor(monkeypatch):
             ts.simulate(snn, case.x, engine=engine)
     shown = CliRunner().invoke(doctor.command)
     assert shown.exit_code == 0
-    assert "native library of the event engine: not used: TRANSPIKE_ISA='sse9' is not an instruction set" in shown.output
+    assert (
+        "native library of the event engine: not used: TRANSPIKE_ISA='sse9' is not an instruction set" in shown.output
+    )
 
 
 @needs_library

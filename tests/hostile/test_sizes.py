@@ -242,7 +242,7 @@ TOML = {
     "brackets": ("neurons_total = " + "[" * 3000 + "]" * 3000, "nested too deeply"),
     "tables": ("neurons_total = " + "{a=" * 1500 + "1" + "}" * 1500, "nested too deeply"),
     "a list as the title": ("title = [1]", "title and vendor must be text"),
-    "a large number": ("[limits]\nneurons_total = " + "9" * 400, "must be an int of at least 0"),
+    "a large number": ("[limits]\nneurons_total = " + "9" * 400, "must be an integer of at least 0"),
     "a number below zero in a list": ("[limits]\nstrides = [-1]", "must be a list of integers"),
     "a source of numbers": ("[limits]\nlevels = 1\n[[source]]\nlimit = [1]\nsays = 'a'\nurl = 'b'", "must be text"),
 }

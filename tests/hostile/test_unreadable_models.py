@@ -219,7 +219,10 @@ def _by_name_only(self, *, x=None, y=None):
 
 HERE = r"test_unreadable_models\.py:\d+"
 REFUSED = {
-    "control flow": (lambda: changed(_branch), rf"control flow of the model depends on values of its input \(.*{HERE}\)"),
+    "control flow": (
+        lambda: changed(_branch),
+        rf"control flow of the model depends on values of its input \(.*{HERE}\)",
+    ),
     "NumPy": (lambda: changed(_array), rf"calls NumPy \(.*{HERE}\)"),
     "dict": (
         lambda: changed(_batch),

@@ -147,10 +147,10 @@ def test_what_cannot_be_on_a_page_is_refused(found, tmp_path):
             ts.report.page(results)
     with pytest.raises(
         SettingError,
-        match=r"a picture cannot show these results: save them as \.html, \.json, \.txt, \.csv, \.md or \.tex",
+        match=r"a figure cannot show these results: save them as \.html, \.json, \.txt, \.csv, \.md or \.tex",
     ):
         ts.report.save([cost, spikes], tmp_path / "x.png")
-    with pytest.raises(SettingError, match="a picture cannot show"):
+    with pytest.raises(SettingError, match="a figure cannot show"):
         ts.report.save(spikes, tmp_path / "x.png")
     with pytest.raises(SettingError, match=r"\.html"):
         ts.report.save(spikes, tmp_path / "x.doc")

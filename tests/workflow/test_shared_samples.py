@@ -237,7 +237,7 @@ def test_a_process_that_ends_is_an_error_in_the_others(network):
     started = pair(__file__, str(network), "lose")
     errors = [one.communicate(timeout=HANGS)[1] for one in started]
     assert started[1].returncode == 9
-    assert "LostProcess: process 0 of 2 cannot go on, because another one ended" in errors[0]
+    assert "LostProcess: process 0 of 2 cannot continue, because another process ended" in errors[0]
 
 
 def test_a_group_that_nobody_opens_is_an_error_in_time(monkeypatch):

@@ -125,7 +125,10 @@ def _value(path: Path, key: str, value: Any, hint: Any) -> Any:
             )
         return tuple(value)
     if type(value) is not kind or (kind is int and not 0 <= value < MOST):
-        raise SettingError(f"{path}: {key} must be an {kind.__name__} of at least 0, not {value!r}")
+        raise SettingError(
+            f"{path}: {key} must be {'an integer of at least 0' if kind is int else f'a {kind.__name__}'}, not "
+            f"{value!r}"
+        )
     return value
 
 

@@ -193,7 +193,7 @@ def _label(shard: Shard, file: BinaryIO, key: str, parts: dict[str, Member]) -> 
             f'like {{"label": 3}}; it has {there}'
         )
     if member.kind or member.size > LONGEST_LABEL:
-        raise DataError(f"{shard}: {member.name} is {member.kind or f'no label: it has {member.size:,} bytes'}")
+        raise DataError(f"{shard}: {member.name} is {member.kind or f'not a label: it has {member.size:,} bytes'}")
     file.seek(member.offset)
     content = file.read(member.size)
     if member is parts.get("cls"):

@@ -195,7 +195,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} is not a checkpoint, or is damaged: {error}. Delete it to restart") from error
     if metadata.get("format") != FORMAT:
-        raise CheckpointError(f"{path} is not a training checkpoint of transpike; give another path for the checkpoint")
+        raise CheckpointError(f"{path} is not a training checkpoint of transpike; use another path for the checkpoint")
     if foreign := [f"{name} is {tensor.dtype}" for name, tensor in tensors.items() if tensor.dtype not in DTYPES]:
         raise CheckpointError(f"{path} is damaged: {foreign[0]}. Delete it to restart")
     return tensors, metadata

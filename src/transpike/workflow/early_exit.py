@@ -38,8 +38,8 @@ TEMPERATURES = torch.logspace(-3, 3, 241, dtype=torch.float64)
 @dataclass(frozen=True, eq=False)
 class EarlyAnswers:
     """``logits`` (batch, classes) of each sample at its stop, ``timesteps`` (batch,) of the stops, ``warnings``
-    about the inputs. For a network with several outputs, ``logits`` (batch, N) holds them side by side, and ``answer`` is
-    in the ``structure`` of the model.
+    about the inputs. For a network with several outputs, ``logits`` (batch, N) holds them side by side, and ``answer``
+    is in the ``structure`` of the model.
     """
 
     logits: Tensor

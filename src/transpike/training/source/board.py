@@ -35,7 +35,7 @@ def check_logs(folder: str | Path) -> None:
 def writer(folder: str | Path) -> Any:
     """torch's SummaryWriter class; raises SettingError if ``folder`` is a file, MissingExtra without the package."""
     if Path(folder).is_file():
-        raise SettingError(f"tensorboard must be a folder, and {folder} is a file")
+        raise SettingError(f"tensorboard must be a folder, but {folder} is a file")
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:

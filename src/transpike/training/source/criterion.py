@@ -64,7 +64,7 @@ class Criterion:
         if not isinstance(self.task, OutcomeTask | MeasuredTask) or not self.task.needs_targets:
             raise SettingError(f"{self.task} has no targets to train with: give the task of the targets")
         if self.smoothing and not self.of_classes:
-            raise SettingError(f"label_smoothing is for classes, and the task is {self.task}: leave it out")
+            raise SettingError(f"label_smoothing is for classes, but the task is {self.task}: omit it")
         before = module.training
         module.eval()
         with torch.no_grad():

@@ -118,8 +118,8 @@ def loss_for(loss: Loss | None, task: Task) -> Loss:
         return CrossEntropy() if classes else OfTask(task)
     if loss.of_classes and not classes:
         raise SettingError(
-            f"{type(loss).__name__} compares the logits of several classes, and the task is {task}: leave out loss, so "
-            "that it is that of the task, or give an object of your subclass of Loss"
+            f"{type(loss).__name__} compares the logits of several classes, but the task is {task}: omit loss to use "
+            "that of the task, or pass an instance of a custom subclass of Loss"
         )
     return loss
 

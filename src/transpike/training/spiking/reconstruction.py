@@ -91,8 +91,8 @@ class _Reconstruction:
         self.x = torch.cat(context.batches) if context.recorded is None else context.recorded
         if len(self.x) < FEWEST:
             raise DataError(
-                f"a reconstruction needs at least {FEWEST} calibration inputs, there are {len(self.x)}: give more, or "
-                "use reconstruct='none'"
+                f"a reconstruction needs at least {FEWEST} calibration inputs, but there are {len(self.x)}: pass more, "
+                "or use reconstruct='none'"
             )
         self.source = context.analogue[0]
         readout = settings.readout.calibrated(graph, context)
@@ -154,8 +154,8 @@ class _Reconstruction:
         spread = float(torch.cat(answers).var(0, unbiased=False).mean())
         if not 0 < spread < math.inf:
             raise DataError(
-                "the source network gives the same answer for all calibration inputs, so there is nothing to follow: "
-                "give other inputs, or use reconstruct='none'"
+                "the source network gives the same answer for all calibration inputs, so there is nothing to learn: "
+                "use other inputs, or reconstruct='none'"
             )
         return spread
 
@@ -256,7 +256,7 @@ class _Reconstruction:
     def _result(self, state: files.State, before: float) -> Graph:
         shown = f"on {len(self.held_out)} held-out calibration inputs"
         if not state.best_epoch:
-            self.context.remark(f"reconstruction: nothing was closer to the source network {shown}, nothing changed")
+            self.context.remark(f"reconstruction: no step reduced the error {shown}, so nothing was changed")
             return self.graph
         after = state.history[state.best_epoch - 1].validation_loss
         self.context.remark(

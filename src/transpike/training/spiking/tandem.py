@@ -24,9 +24,7 @@ class Tandem(Unrolled):
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
         if self.windows:
-            raise SettingError(
-                "windows already have straight-through gradients of counts: leave out gradients='counts'"
-            )
+            raise SettingError("windows already have straight-through gradients of counts: omit gradients='counts'")
 
     def forward(self, x: Tensor, sample_ids: Tensor | None = None) -> Tensor:
         live = self.tensors()
