@@ -209,7 +209,7 @@ def load(path: str | Path) -> SNN:
 
 
 def _said(error: Exception) -> str:
-    """What an error says, with its type if it is not one of transpike's, and not much of a value that it quotes."""
+    """The message of an error, with its type if it is not one of transpike's; quoted values are shortened."""
     text = str(error) if isinstance(error, TranspikeError) else f"{type(error).__name__}: {error}"
     return text if len(text) < 1000 else f"{text[:1000]} …"
 

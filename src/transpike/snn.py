@@ -109,7 +109,7 @@ class SNN(ModuleLike):
         return self.before is not None or self.rest is not None
 
     def entering(self, prepared: Tensor) -> Tensor:
-        """What enters the spiking part for prepared inputs: what the analogue part before it makes of them, if any."""
+        """The input of the spiking part: prepared inputs, or the output of the analogue part before it."""
         if self.before is None:
             return prepared
         return self.before.to(device=prepared.device).run(prepared.double()).float()

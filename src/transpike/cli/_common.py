@@ -46,7 +46,7 @@ def add_common(command: click.Command) -> click.Command:
 
 
 def state() -> State:
-    """What the common options say."""
+    """The values of the common options."""
     context = click.get_current_context(silent=True)
     found = None if context is None else context.find_root().obj
     return found if isinstance(found, State) else State()

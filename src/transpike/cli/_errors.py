@@ -25,7 +25,7 @@ INTERRUPTED, CLOSED_PIPE = 130, 141
 
 @dataclass
 class State:
-    """What the flags of every command say."""
+    """The values of the flags that every command has."""
 
     json: bool = False
     quiet: bool = False

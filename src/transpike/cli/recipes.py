@@ -25,7 +25,7 @@ SPIKES = ("binary", "ternary", "levels", "bits", "switch", "phase", "time")
 
 @dataclasses.dataclass(frozen=True)
 class Properties:
-    """What distinguishes a recipe; ``spikes`` is the alphabet of its neurons, None if they differ between layers."""
+    """Properties of a recipe; ``spikes`` is the alphabet of its neurons, None if they differ between layers."""
 
     name: str
     title: str

@@ -178,7 +178,7 @@ def _compared(
 
 
 def _preprocessing(snn: SNN) -> Any:
-    """That of a network; of several inputs by their names."""
+    """The shape of the network's input; with several inputs, a dictionary by name."""
     parts = [(node.name, node.op) for node in snn.source.inputs if isinstance(node.op, PackedInput)]
     found = {name: op.preprocessing for name, op in parts if op.preprocessing is not None}
     return found if parts else snn.preprocessing

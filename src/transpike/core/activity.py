@@ -84,7 +84,7 @@ VALUE_BITS = 32
 
 @dataclass(frozen=True, eq=False)
 class Crossing:
-    """What crosses a boundary of a hybrid network at the layer ``name`` with ``elements`` outputs.
+    """Data that crosses a boundary of a hybrid network at the layer ``name`` with ``elements`` outputs.
 
     ``kind``: "spikes" of a layer, of ``bits`` bits each (address and payload), ``events`` (timesteps,) of them, summed
     over samples; "sums" (into the analogue part) and "values" (out of it), real numbers that cross once for each

@@ -54,7 +54,7 @@ class InputCheck:
         self.count(self.observe(prepared))
 
     def observe(self, prepared: Tensor) -> list[Observed]:
-        """What a preprocessed batch looks like, for ``count``, also that of another process."""
+        """The statistics of a preprocessed batch, for ``count``, also of another process."""
         known = self.calibrated
         if known is None:
             return []

@@ -1,4 +1,4 @@
-"""What calibration inputs looked like, and how far the inputs of a run are from them."""
+"""Statistics of calibration inputs, and the distance of the inputs of a run from them."""
 
 import math
 from collections.abc import Iterable

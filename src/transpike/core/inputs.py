@@ -128,7 +128,7 @@ def named(place: Place) -> str:
 
 @dataclass(frozen=True)
 class InputNames:
-    """What data must hold for a network with several inputs: their places, and the shapes of samples if known."""
+    """The requirements on data for a network with several inputs: their places, and the shapes of samples if known."""
 
     places: tuple[Place, ...]
     shapes: tuple[tuple[int, ...], ...] | None = None

@@ -1,4 +1,4 @@
-"""What an answer marks in its input picture: boxes, or a class at every place."""
+"""Marks of an answer in its input image: boxes, or a class for every pixel."""
 
 from dataclasses import dataclass
 

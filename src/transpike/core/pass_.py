@@ -64,7 +64,7 @@ class Context:
     """Number of the first samples → layer → its activations in ``analogue``: what passes keep for each other, and for
     other conversions; empty as ``analogue`` is."""
     shared: dict[Any, Any] = field(default_factory=dict)
-    """What this pass may keep for other conversions, of the same graph and data with other settings (``compare``)."""
+    """Results that conversions of the same graph and data with other settings may reuse (``compare``)."""
     kernels: Callable[..., Any] | None = None
     """Compiles layers that are simulated one by one (``engines.event.one_layer.compiled``); None for PyTorch alone."""
     progress: Callable[[float, float], None] = lambda done, total: None

@@ -115,7 +115,7 @@ class Task(NamedSettings, ABC):
 
     @abstractmethod
     def rows(self, output: Tensor, target: Tensor) -> Tensor:
-        """What ``value`` needs of each sample, (samples, …), of outputs (samples, *shape) and checked targets."""
+        """Data that ``value`` needs of each sample, (samples, …), from outputs (samples, *shape) and checked targets."""
 
     @abstractmethod
     def value(self, rows: Tensor) -> float | None:
@@ -152,7 +152,7 @@ class Task(NamedSettings, ABC):
         )
 
     def marks(self, answer: Tensor, size: tuple[int, int]) -> Marks | None:
-        """What ``answer``, the output (*shape) for one picture of ``size`` (height, width), marks in it.
+        """The marks of ``answer``, the output (*shape) for one image of ``size`` (height, width), in that image.
 
         None, the default: answers of this task are not drawn. Otherwise reports show the first pictures with the marks
         of the source network and of the spiking network at several time steps. The answer alone decides.
@@ -160,7 +160,7 @@ class Task(NamedSettings, ABC):
         return None
 
     def target_marks(self, target: Tensor, size: tuple[int, int]) -> Marks | None:
-        """What the checked ``target`` of one sample marks in the same way; None: it is not drawn."""
+        """The marks of the checked ``target`` of one sample; None: it is not drawn."""
         return None
 
     def picture(self, sample: Tensor) -> Tensor | None:
@@ -289,7 +289,7 @@ class MeasuredTask(Task):
 
 
 AnyTask = Task | Callable[[Tensor, Tensor], Tensor]
-"""What functions take as a task: a function of (answer, target) counts as the task of its mean."""
+"""The type of ``task`` arguments: a function of (answer, target) counts as the task of its mean."""
 
 
 def finite(value: float) -> float | None:

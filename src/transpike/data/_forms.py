@@ -1,4 +1,4 @@
-"""What users' data look like: arrays, labels, and the keys of dictionaries."""
+"""The forms of users' data: arrays, labels, and the keys of dictionaries."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

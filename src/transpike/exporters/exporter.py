@@ -47,7 +47,7 @@ class Exporter(NamedSettings, ABC):
 
     @abstractmethod
     def missing(self) -> str:
-        """What is not installed that ``run`` needs, with the command that installs it; "" if nothing."""
+        """The missing dependency of ``run``, with the command that installs it; "" if there is none."""
 
     @abstractmethod
     def run(self, path: Path, samples: Samples) -> Trains:

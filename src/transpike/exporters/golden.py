@@ -103,7 +103,7 @@ def _as_times(whole: Whole, vectors: dict[str, Integers]) -> dict[str, Integers]
 
 
 def _entering(samples: Samples) -> dict[str, Integers]:
-    """What enters, and the integers of inputs: the checker makes the currents of these itself."""
+    """The inputs of the run, and the integers of raw inputs: the checker computes their currents itself."""
     raw = {f"raw.{name}": value for name, value in samples.raw.items()}
     return raw | {f"in.{name}": value for name, value in samples.entering.items()}
 
@@ -161,7 +161,7 @@ def _pooling(layer: Layer, pool: Window) -> dict[str, Any]:
 
 
 def _sum(layer: Layer, arrays: dict[str, Integers]) -> dict[str, Any]:
-    """What a layer adds up."""
+    """The terms that a layer adds up."""
     terms = [_term(f"{layer.name}.{number}", term, arrays) for number, term in enumerate(layer.terms)]
     return {
         "name": layer.name, "kind": layer.kind, "shape": layer.shape, "axis": layer.axis,
@@ -171,7 +171,7 @@ def _sum(layer: Layer, arrays: dict[str, Integers]) -> dict[str, Any]:
 
 
 def _rule(layer: Layer, arrays: dict[str, Integers]) -> dict[str, Any]:
-    """What neurons send, as plain data; its integers go into ``arrays``."""
+    """The firing rule of neurons as plain data; its integers go into ``arrays``."""
     rule = layer.rule
     found: dict[str, Any] = {"kind": rule.kind, "most": rule.most}
     numbers = {} if rule.follow is None else vars(rule.follow)

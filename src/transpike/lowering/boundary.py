@@ -1,4 +1,4 @@
-"""What crosses between the parts of a hybrid network, and what its analogue parts compute."""
+"""Data that crosses between the parts of a hybrid network, and the operations of its analogue parts."""
 
 import math
 

@@ -62,7 +62,7 @@ class Slots:
 
 @dataclass(frozen=True, eq=False)
 class Entrance:
-    """What enters: one array of integers for each sample.
+    """An input: one array of integers for each sample.
 
     ``kind``: "charge": (batch, *shape), added to the potentials of one layer in every step, in that layer's unit, named
     in the layer's ``currents``, with its ``front`` if the input is integers; "values": (batch, *shape), levels
@@ -302,7 +302,7 @@ def sends(table: Mapping[str, Layer | Entrance], window: int, name: str, t: int)
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """What a run of the integer form takes: the integers of each entrance, and the number of steps.
+    """The inputs of a run of the integer form: the integers of each entrance, and the number of steps.
 
     ``raw``: the integers of each ``Front``, by its name.
     """
@@ -314,7 +314,7 @@ class Samples:
 
 @dataclass(frozen=True, eq=False)
 class Trains:
-    """What a run gives: levels of each spiking layer (T, batch, *shape), and the readout's totals (batch, *shape).
+    """The result of a run: levels of each spiking layer (T, batch, *shape), and the readout's totals (batch, *shape).
 
     ``potentials``: those of neuron layers after the last step and its reset (batch, *shape), where a format tells them.
     ``ties``: how often a potential was exactly at the edge of another level, where the run tells it.

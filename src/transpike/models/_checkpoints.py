@@ -104,7 +104,7 @@ def _said(old: list[str], new: list[str], prefix: str, add: str) -> str:
 
 
 def misfits(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
-    """What prevents these weights from being loaded, a line each; long lists are shortened."""
+    """The reasons why these weights cannot be loaded, one line each; long lists are shortened."""
     missing = [
         f"missing in the file: {name} {list(tensor.shape)}"
         for name, tensor in wanted.items()

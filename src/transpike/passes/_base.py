@@ -56,7 +56,7 @@ class Thresholds(Pass):
         return watch.result()
 
     def watch(self, graph: Graph, context: Context) -> "Watch | None":
-        """What ``measure`` reads from one run of all calibration data; None if it needs other runs."""
+        """The statistics that ``measure`` reads from one run of all calibration data; None if it needs other runs."""
         return None
 
     def measured(self, graph: Graph, context: Context, watch: "Watch | None" = None) -> dict[str, Tensor]:
@@ -104,7 +104,7 @@ class Thresholds(Pass):
         return is_activation(node) or (self.spiking_output and node.name == graph.output.name)
 
     def sizes(self, node: Node, output: Tensor) -> Tensor:
-        """What a neuron has to send for the output of an activation, without its sign."""
+        """The magnitude that a neuron has to send for the output of an activation."""
         return output.abs() if encodes(node.op) else torch.relu(output)
 
     def rows(self, output: Tensor, axis: Axes) -> Tensor:

@@ -73,7 +73,7 @@ def _check_measures(task: MeasuredTask, output: Tensor, raw: Tensor, checked: Te
 
 
 def _check_marks(task: Task, output: Tensor, checked: Tensor, law: Law) -> None:
-    """What reports draw."""
+    """The marks that reports draw."""
     size = (48, 64)
     drawn = [task.marks(one, size) for one in output]
     law("marks() draws the answers of all samples, or of none", len({marks is None for marks in drawn}) == 1)

@@ -37,7 +37,7 @@ class Example:
         return cls((x,), {}) if name is None else cls((), {name: x})
 
     def run(self, model: Any) -> Any:
-        """What the model returns; it gets copies, which it may change."""
+        """The model's output; it gets copies of the inputs, which it may change."""
         args, kwargs = pytree.tree_map(lambda v: v.clone() if isinstance(v, Tensor) else v, (self.args, self.kwargs))
         with torch.no_grad():
             return model(*args, **kwargs)

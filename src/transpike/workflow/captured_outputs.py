@@ -1,4 +1,4 @@
-"""What a captured model returns: one output, or several in a structure."""
+"""The outputs of a captured model: one, or several in a structure."""
 
 from collections.abc import Iterable
 from typing import Any

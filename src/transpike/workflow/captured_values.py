@@ -1,4 +1,4 @@
-"""What ``capture`` computes while it reads a network: constants and comparisons."""
+"""Values that ``capture`` computes while it reads a network: constants and comparisons."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -183,7 +183,7 @@ def _of_all(ranks: Ranks, snn: SNN) -> SNN:
 def _behind(
     before: Graph, entrance: Entrance, batches: tuple[Tensor, ...], input_bits: int | None
 ) -> tuple[tuple[Tensor, ...], float]:
-    """What an analogue part before the spiking one makes of the calibration inputs, and its largest |value|."""
+    """The output of an analogue part before the spiking part for the calibration inputs, and its largest |value|."""
     if entrance.encoder.has_frames or input_bits is not None:
         what = f"input_bits={input_bits}" if input_bits is not None else str(entrance.encoder)
         raise SettingError(

@@ -81,7 +81,7 @@ class Cut:
 
     @property
     def remarks(self) -> list[str]:
-        """What the report says of the analogue parts."""
+        """The report's sentence about the analogue parts."""
         return [self.remark]
 
     def readout(self, inside: Readout) -> Readout:

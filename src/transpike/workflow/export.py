@@ -55,7 +55,7 @@ class ExportedLayer:
 
 @dataclass(frozen=True)
 class Export:
-    """What was written, and how it was verified.
+    """The result of an export, and how it was verified.
 
     ``verified``: the written network was run from its files, and every spike of every layer and step and all totals
     were equal to those of the reference engine; else ``missing`` says what was not installed, and nothing was
@@ -227,7 +227,7 @@ def _place(inside: Path, path: Path, result: Export) -> None:
 
 
 def trains_of(snn: SNN, whole: Whole, samples: Any, timesteps: int, limit: int = LIMIT) -> tuple[Samples, Trains]:
-    """What enters for the first ``limit`` samples, and the reference engine's trains and totals for it."""
+    """The inputs of the first ``limit`` samples, and the reference engine's trains and totals for them."""
     x = _prepared(snn, samples, limit)
     snn.checked(x)
     x = snn.entering(x)

@@ -17,7 +17,7 @@ from transpike.workflow.joint import Joint
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """What a task judges: the output ``name`` of several in ``structure``; without a name all of them, or the only one.
+    """The output that a task judges: ``name`` of several in ``structure``; without a name all of them, or the only one.
 
     ``joint``: a task for each of some outputs. Answers hold several outputs side by side, (…, batch, N).
     """
@@ -75,7 +75,7 @@ class Judged:
 
 
 Tasks = AnyTask | Mapping[str, AnyTask]
-"""What functions take as a task: of several outputs also one for each, by name."""
+"""The type of ``task`` arguments: with several outputs also a dictionary with a task for each name."""
 
 
 def asked(structure: Structure | None, task: Tasks | None, output: str | int | None) -> tuple[Task, Judged]:

@@ -77,7 +77,7 @@ class Split:
 
     @property
     def remarks(self) -> list[str]:
-        """What the report says of the functions after the last layer."""
+        """The report's sentences about the functions after the last layer."""
         ops = (*self.functions, *(() if self.network is None else (node.op for node in self.network)))
         named = [op.operator.split(".")[1] for op in ops if isinstance(op, AnalogueOp)]
         named += ["upsampling" for op in ops if _is_upsampling(op)]

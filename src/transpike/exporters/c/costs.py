@@ -1,4 +1,4 @@
-"""What the C network needs, next to an ANN with 8-bit weights on the same core."""
+"""Memory and operations of the C network, next to an ANN with 8-bit weights on the same core."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields

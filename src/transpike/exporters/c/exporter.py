@@ -118,7 +118,7 @@ def _order(array: Array) -> dict[str, Any]:
 
 
 def _sent(layer: Layer, steps: int) -> dict[str, Any]:
-    """What a spike of each step sends, of first spikes."""
+    """The level of a first spike in each step."""
     return {} if layer.slots is None else {"sent": [layer.slots.level(step) for step in range(1, steps + 1)]}
 
 

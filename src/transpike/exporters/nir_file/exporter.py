@@ -152,7 +152,7 @@ class Nir(Exporter):
         write_atomically(path, file.getvalue())
 
     def missing(self) -> str:
-        """What is not installed that ``run`` needs, with the command that installs it; "" if nothing."""
+        """The missing dependency of ``run``, with the command that installs it; "" if there is none."""
         return "" if importlib.util.find_spec("nir") else "pip install 'transpike[nir]'"
 
     def run(self, path: Path, samples: Samples) -> Trains:

@@ -1,4 +1,4 @@
-"""What importers of NIR files do with the file, as benchmarks/nir_importers.py measures it."""
+"""The behaviour of NIR importers with transpike's files, as measured by benchmarks/nir_importers.py."""
 
 from dataclasses import dataclass
 

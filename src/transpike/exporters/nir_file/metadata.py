@@ -1,4 +1,4 @@
-"""What a NIR file says apart from its nodes: everything that the format has no place for."""
+"""The metadata of a NIR file: everything that its nodes cannot express."""
 
 import hashlib
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a file says about its network, and how its tensors are found in it."""
+"""The metadata of a file about its network, and where its tensors are."""
 
 import dataclasses
 import hashlib

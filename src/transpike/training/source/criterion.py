@@ -43,7 +43,7 @@ class Criterion:
         return self.task.loss(output, target).item() * len(output)
 
     def sums(self, output: Tensor, target: Tensor) -> list[float]:
-        """What ``value`` needs, summed over the samples: correct answers, or the statistics of the task."""
+        """The sums over samples that ``value`` needs: correct answers, or the statistics of the task."""
         rows = self.task.rows(output, target)
         return [float(rows.sum())] if isinstance(self.task, OutcomeTask) else rows.sum(0).tolist()
 

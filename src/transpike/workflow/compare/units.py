@@ -125,7 +125,7 @@ def outside_code(
 
 
 def _in_order(given: PreprocessingGiven) -> Any:
-    """Those of several inputs by name, in the order of their names."""
+    """The samples of several inputs by name, in the order of their names."""
     return dict(sorted(given.items())) if isinstance(given, Mapping) else given
 
 

@@ -11,7 +11,7 @@ from transpike.snn import SNN
 
 @dataclass(frozen=True)
 class Boundary:
-    """What crosses at one layer, per sample: ``number`` events or numbers (``kind``), ``bits`` in all."""
+    """Data that crosses at one layer, per sample: ``number`` events or numbers (``kind``), ``bits`` in all."""
 
     layer: str
     kind: str

@@ -1,4 +1,4 @@
-"""What every evaluation adds up over batches: runs, counts, exactness, warnings, closeness to the source network."""
+"""Sums of an evaluation over batches: runs, counts, exactness, warnings, closeness to the source network."""
 
 import dataclasses
 from abc import ABC, abstractmethod

@@ -1,4 +1,4 @@
-"""What a fine-tuning is described by: loss, samples, augmentation, statistics of its inputs."""
+"""The facts of a fine-tuning: loss, samples, augmentation, statistics of its inputs."""
 
 import dataclasses
 from dataclasses import asdict

@@ -300,7 +300,7 @@ class Tuning:
         return shared(self.group, map(Batch.of, parts), lambda batch: run(batch.content))
 
     def judged(self, answer: Tensor, labels: Tensor) -> Tensor:
-        """What the task needs of each sample, without gradients."""
+        """The data that the task needs of each sample, without gradients."""
         return self.task.rows(answer.detach(), labels).cpu()
 
     def accuracy(self, judged: list[Tensor]) -> float | None:

@@ -1,4 +1,4 @@
-"""What the reproduction of a paper runs, and what it needs; read from ``reproductions/plans.toml``."""
+"""The stages of a paper's reproduction and their requirements, read from ``reproductions/plans.toml``."""
 
 import importlib.util
 import shlex
@@ -121,7 +121,7 @@ def _stages(values: dict[str, Any]) -> list[Stage]:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a paper finds on this machine: ``weights`` → file; ``missing``: the errors that stop it, one line each.
+    """The files of a paper on this machine: ``weights`` → file; ``missing``: the errors that stop it, one line each.
 
     ``trained``: weights that are not there and are trained first. ``notes``: what is left out or downloaded.
     """

@@ -48,7 +48,7 @@ class Claim:
 
     @property
     def ours(self) -> str:
-        """What was measured, with n and interval."""
+        """The measured value, with n and interval."""
         if self.measured is None:
             return "not measured"
         details = [] if self.samples is None else [f"n = {self.samples:,} {self.of}".rstrip()]

@@ -40,7 +40,7 @@ class PlannedStage:
 
 @dataclass(frozen=True)
 class Planned:
-    """What ``reproduce`` would do for a paper in ``folder``.
+    """The plan of ``reproduce`` for a paper in ``folder``.
 
     ``scale``: CPU time of this machine as a multiple of that of the machine whose minutes are stored.
     """
@@ -125,7 +125,7 @@ def planned(
     scale: float | None = None,
     found: Plans | None = None,
 ) -> Planned:
-    """What ``reproduce`` would do; ``scale`` saves the second of calibration where it is known."""
+    """The plan of ``reproduce``; ``scale`` saves the second of calibration where it is known."""
     found = found or plans()
     folder = Path(output_dir).absolute() / paper.folder
     here = needs(paper, data_dir, None if models_dir is None else Path(models_dir).absolute(), folder / STAGES)
