@@ -163,7 +163,7 @@ def test_a_cell_of_others_and_numbers_that_are_too_wide_are_refused() -> None:
     assert narrowed(replace(narrow, bound=np.array([2**50])), "n").rule.follow is narrow.rule.follow
     with pytest.raises(UnsupportedModel, match="n has no integer form: its function needs more than 62 bits"):
         narrowed(replace(narrow, bound=np.array([2**61])), "n")
-    with pytest.raises(UnsupportedModel, match=r"sigma-delta of gain\) has no integer form: only functions of one"):
+    with pytest.raises(UnsupportedModel, match=r"sigma-delta of gain\) has no integer form: only piecewise-linear"):
         unit_of(
             SigmaDelta(Gain(weight=torch.ones(())), FINE, torch.zeros(()), 4), "n", torch.ones(CHANNELS).double(), STEPS
         )

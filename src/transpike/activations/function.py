@@ -42,7 +42,7 @@ class Function(AnalogueOp):
 
 @dataclass(frozen=True, eq=False)
 class Unchanged(Op):
-    """The value itself: a neuron that replaces it only encodes a wire as spikes."""
+    """The identity: a neuron that replaces it only encodes a wire as spikes."""
 
     role: ClassVar[Role] = "activation"
     is_sum: ClassVar[bool] = True

@@ -115,7 +115,7 @@ class Task(NamedSettings, ABC):
 
     @abstractmethod
     def rows(self, output: Tensor, target: Tensor) -> Tensor:
-        """Data that ``value`` needs of each sample, (samples, …), from outputs (samples, *shape) and checked targets."""
+        """Data that ``value`` needs of each sample, (samples, …), from outputs (samples, *shape) and targets."""
 
     @abstractmethod
     def value(self, rows: Tensor) -> float | None:

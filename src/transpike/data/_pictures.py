@@ -17,7 +17,7 @@ from torch import Tensor
 from transpike.errors import DataError, MissingExtra, SettingError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm"}
-"""Ends of the names of pictures."""
+"""File extensions of images."""
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM")
 """Formats that are decoded, whatever the file is called: some other decoders of Pillow start other programs."""
@@ -40,7 +40,7 @@ def pillow() -> ModuleType:
 
 
 def rgb(source: Path | bytes | memoryview, place: str) -> Any:
-    """The picture, as Pillow's image in RGB. Raises DataError, beginning with ``place``, or MissingExtra."""
+    """The image, as Pillow's image in RGB. Raises DataError, beginning with ``place``, or MissingExtra."""
     library = pillow()
     try:
         with library.open(source if isinstance(source, Path) else io.BytesIO(source), formats=FORMATS) as image:
@@ -58,14 +58,14 @@ def rgb(source: Path | bytes | memoryview, place: str) -> Any:
 
 
 def sides(size: int, resize: int | None) -> tuple[int, int]:
-    """Side of the pictures, and that to which the shorter one is scaled before: by default size / 0.875."""
+    """Side of the images, and that to which the shorter one is scaled before: by default size / 0.875."""
     if size < 1 or (resize is not None and resize < size):
         raise SettingError(f"size must be at least 1, and resize at least size; not size={size}, resize={resize}")
     return size, resize or round(size / 0.875)
 
 
 def cropped(source: Path | bytes, place: str, size: int, resize: int) -> Tensor:
-    """The centre of the picture, uint8 (3, size, size): its shorter side is scaled to ``resize``. Raises as ``rgb``."""
+    """The centre of the image, uint8 (3, size, size): its shorter side is scaled to ``resize``. Raises as ``rgb``."""
     image = rgb(source, place)
     width, height = image.size
     scale = resize / min(width, height)

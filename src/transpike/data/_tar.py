@@ -1,6 +1,6 @@
 """Samples in a tar file, as WebDataset has them: members with one name and different extensions, one after another.
 
-Only headers and labels are read, so that pictures are read when they are needed. Nothing is unpacked.
+Only headers and labels are read; images are read when they are needed. Nothing is unpacked.
 """
 
 import json
@@ -20,7 +20,7 @@ from transpike.errors import DataError
 LONGEST_LABEL = 2**20
 """Bytes of a .cls or .json file."""
 LARGEST_PICTURE = 2**28
-"""Bytes of a packed picture, which is in memory while it is decoded."""
+"""Bytes of a packed image, which is in memory while it is decoded."""
 PACKED = {
     rb"\x1f\x8b\x08": "gunzip", rb"BZh[1-9]1AY&SY": "bunzip2", rb"\xfd7zXZ\x00": "unxz", rb"\x28\xb5\x2f\xfd": "unzstd",
 }  # fmt: skip
@@ -47,7 +47,7 @@ class Member:
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """The samples of one shard, int64 (samples,) each: where the picture begins, its bytes, and the label."""
+    """The samples of one shard, int64 (samples,) each: where the image begins, its bytes, and the label."""
 
     offsets: np.ndarray
     sizes: np.ndarray
@@ -58,7 +58,7 @@ class Samples:
 
 
 def samples(shard: Shard) -> Samples:
-    """The labelled pictures of the shard in their order; raises DataError that names the shard and the member."""
+    """The labelled images of the shard in their order; raises DataError that names the shard and the member."""
     rows: list[tuple[int, int, int]] = []
     seen: set[str] = set()
     with shard.opened() as file:

@@ -68,7 +68,7 @@ def load(
         for which, part in (("training", train), ("test", test))
     ]
     preprocessing = preprocessing or statistics(parts[0], STATISTICS_IMAGES)
-    return Dataset(name, parts[0], parts[1], classes, preprocessing, note or f"pictures in {len(found)} shards")
+    return Dataset(name, parts[0], parts[1], classes, preprocessing, note or f"images in {len(found)} shards")
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +114,7 @@ class ShardImages:
         if len(content) < size:
             raise DataError(f"{shard} ends before byte {offset + size:,}: it has changed since its samples were listed")
         try:
-            return cropped(content, "the picture", self.size, self.resize)
+            return cropped(content, "the image", self.size, self.resize)
         except DataError as error:
-            text = str(error).removeprefix("the picture")
+            text = str(error).removeprefix("the image")
             raise DataError(f"{shard}: {name_at(shard, offset)}{text}") from error

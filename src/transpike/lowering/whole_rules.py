@@ -105,9 +105,9 @@ def _follow(cell: SigmaDelta, where: str, grid: Tensor, beyond: int) -> Follow:
         lines = _lines(source, grid.ndim)
     if lines is None:
         raise UnsupportedModel(
-            f"{where} ({cell.describe()} of {source.describe()}) has no integer form: only functions of one or "
-            "two lines have (ReLU, clips, leaky and parametric ReLU, the value itself), and quantised clips; use a "
-            "network of these"
+            f"{where} ({cell.describe()} of {source.describe()}) has no integer form: only piecewise-linear "
+            "functions with one or two pieces have one (ReLU, clips, leaky and parametric ReLU, identity), and "
+            "quantised clips; use a network of these"
         )
     given = [value.detach().double().expand(grid.shape).numpy() for value in (cell.threshold, cell.initial, *lines)]
     small = [compact(value) for value in (grid.numpy(), *given)]

@@ -19,7 +19,7 @@ METRICS = {"mAP": "map", "mAP 50": "map_50", "mAP 75": "map_75"}
 DRAWN = 50
 """Boxes in one picture of a report, at most."""
 FRACTIONS = 2.0
-"""A box whose numbers are all at most this counts in pictures as given in fractions of width and height, not pixels."""
+"""A box whose numbers are all at most this counts in images as given in fractions of width and height, not pixels."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -159,7 +159,7 @@ class Detection(MeasuredTask):
         (found,) = self.decode(answer[None])
         rows = self._boxes(found)
         rows = rows[rows[:, 4] >= self.least_drawn][:DRAWN]
-        note = f"boxes with a score of at least {self.least_drawn:g}, at most {DRAWN} in a picture"
+        note = f"boxes with a score of at least {self.least_drawn:g}, at most {DRAWN} in an image"
         return Marks(tuple(self._drawn(row[:4], row[5], float(row[4]), size) for row in rows), note=note)
 
     def target_marks(self, target: Tensor, size: tuple[int, int]) -> Marks | None:
@@ -167,7 +167,7 @@ class Detection(MeasuredTask):
         return Marks(tuple(self._drawn(row[1:], row[0], None, size) for row in rows))
 
     def _drawn(self, box: Tensor, label: Tensor, score: float | None, size: tuple[int, int]) -> Box:
-        """A box as fractions of the picture."""
+        """A box as fractions of the image."""
         first, second, third, fourth = box.tolist()
         if self.box_format == "cxcywh":
             first, second = first - third / 2, second - fourth / 2
