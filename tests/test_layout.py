@@ -102,7 +102,7 @@ SHARED = {
 }
 """Folder → its modules that hold what several members are made of, as ``_base`` does, and that other folders ask for."""
 DERIVED = {
-    "activations.first_spike": "activations.relu",  # the clip that a first spike stands for
+    "activations.first_spike": "activations.relu",  # the clip that a first spike represents
     "ops.linear": "ops.conv",  # a product with a matrix for each channel
     "passes.neurons.first_spikes": "passes.thresholds.squared_error",
     "passes.thresholds.sensitivity": "passes.thresholds.squared_error",

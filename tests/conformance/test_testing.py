@@ -112,7 +112,7 @@ def _fires_less(self, state, *inputs, t):
         ({"bound": lambda self, *inputs: 0.5 * torch.ones_like(inputs[0])}, r"bound\(\) bounds"),
         ({"updates": lambda self, timesteps: 0.5}, r"updates\(\) is an integer"),
         ({"describe": lambda self: ""}, r"describe\(\) gives text"),
-        ({"stands_for": classmethod(lambda cls, activation: "it cannot")}, "it stands for its source"),
+        ({"stands_for": classmethod(lambda cls, activation: "it cannot")}, "it represents its source"),
         ({"to": lambda self, **where: self}, r"to\(dtype\) moves every tensor"),
         ({"__doc__": None}, "it has a docstring"),
         ({"macs": lambda self, inputs, output: -1}, r"macs\(\) is an integer"),

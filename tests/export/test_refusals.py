@@ -1,4 +1,4 @@
-"""What has no integer form is refused by the name of its layer, with the reason and the way out."""
+"""What has no integer form is refused by the name of its layer, with the reason and the remedy."""
 
 import re
 from dataclasses import replace

@@ -183,7 +183,7 @@ class Doubled(SignedEventFrames):
         return 2 * super().encode(x, sample_ids, t)
 
 
-# what is done, what refuses it, what it says: the reason and the way out
+# what is done, what refuses it, what it says: the reason and the remedy
 @dataclass(frozen=True, eq=False)
 class Unscaled(Neuron):
     """Its spikes always have the scale of its threshold."""

@@ -1,4 +1,4 @@
-"""Files that are cut, damaged, foreign or interrupted: an error with a way out, never another network."""
+"""Files that are cut, damaged, foreign or interrupted: an error with a remedy, never another network."""
 
 import errno
 import io

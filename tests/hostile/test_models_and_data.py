@@ -1,4 +1,4 @@
-"""Networks, data and settings to refuse: each with the right error, the place, and the way out."""
+"""Networks, data and settings to refuse: each with the right error, the place, and the remedy."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Softmax, sigmoid and their like after the last layer are computed once, on the accumulated answer."""
+"""Softmax, sigmoid and similar functions after the last layer are computed once, on the accumulated answer."""
 
 import copy
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Functions of one value that a neuron with a real-valued source can stand for."""
+"""Functions of one value that a neuron with a real-valued source can represent."""
 
 from dataclasses import dataclass
 from typing import ClassVar

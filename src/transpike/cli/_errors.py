@@ -33,11 +33,11 @@ class State:
 
 
 class ClosedPipe(Exception):
-    """The reader of stdout went away: a BrokenPipeError that click does not see, which would exit with 1."""
+    """The reader of stdout closed it: a BrokenPipeError that click does not see, which would exit with 1."""
 
 
 class Choice(click.Choice):
-    """One of some words; a wrong word gets the closest one, an old name the new one."""
+    """One of several words; a wrong word gets the closest one as a suggestion, an old name the new one."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         words = [str(choice) for choice in self.choices]
@@ -117,7 +117,7 @@ def _no_option(name: str, context: click.Context) -> str:
 
 
 def _closed() -> int:
-    """The reader of stdout went away: nobody wants more output, and nothing is wrong."""
+    """The reader of stdout closed it: no more output is wanted, and nothing is wrong."""
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer goes nowhere
     except (OSError, ValueError):

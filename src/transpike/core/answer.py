@@ -1,4 +1,4 @@
-"""The functions after the last layer: softmax, sigmoid and their like, computed once on the accumulated answer."""
+"""The functions after the last layer: softmax, sigmoid and the like, computed once on the accumulated answer."""
 
 from dataclasses import dataclass, replace
 

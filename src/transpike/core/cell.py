@@ -74,7 +74,7 @@ class Rounding:
 class Cell(TensorFields):
     """A layer with memory. Its state is passed, never stored; inputs and outputs are (batch, *shape).
 
-    The output wire carries levels; one level stands for the charge ``output_scale``.
+    The output wire carries levels; one level represents the charge ``output_scale``.
     """
 
     behaviour: ClassVar[tuple[str, ...]] = ("step", "init", "integrate")

@@ -86,7 +86,7 @@ class Inputs:
         return self.to("cpu")
 
     def ordered(self, places: Iterable[Place]) -> "Inputs":
-        """The inputs at these places, in this order; a number stands for the argument with this number.
+        """The inputs at these places, in this order; a number represents the argument with this number.
 
         A single structure may be given without the argument that holds it. Raises DataError with the names for others.
         """

@@ -22,7 +22,7 @@ DAMAGE = (
 )  # fmt: skip
 MAGIC = b"\x93NUMPY"
 MOST_PACKED = 1100
-"""Bytes that a packed byte can stand for at most, rounded up."""
+"""Bytes that a packed byte can expand to at most, rounded up."""
 LONGEST_ITEM = 2**16
 """Bytes of one element: a text of 16,384 characters."""
 LARGE = 2**28

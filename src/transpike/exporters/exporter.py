@@ -28,7 +28,7 @@ class Exporter(NamedSettings, ABC):
     """True if it writes first-spike networks (``Whole.first_spikes``); they are else refused."""
 
     def refuse(self, whole: Whole) -> None:
-        """Raises UnsupportedModel, naming layer, reason and way out, for what this format cannot hold."""
+        """Raises UnsupportedModel, naming layer, reason and remedy, for what this format cannot hold."""
 
     def written(self, whole: Whole) -> Whole:
         """The network that the format writes: ``whole`` itself, or another one where settings ask for it.

@@ -267,7 +267,7 @@ class _Source:
         self.kept = context.activations[0].setdefault(len(x), {}) if self.keeps else {}
 
     def at(self, neuron: Node) -> Tensor:
-        """The activation that a neuron stands for, or the output before a neuron after the last layer."""
+        """The activation that a neuron represents, or the output before a neuron after the last layer."""
         name = neuron.name if neuron.name in self.last or neuron.name == self.analogue.output.name else neuron.inputs[0]
         if name in self.kept:
             return self.kept[name]

@@ -38,7 +38,7 @@ def whole_form(program: Program, timesteps: int, ends: tuple[int, int] | None = 
     """The integer form of a program for runs of up to ``timesteps`` steps.
 
     ``ends``: the smallest and the largest input of a network that takes integers (``Preprocessing.whole``).
-    Raises UnsupportedModel, naming layer, reason and way out, for what has none: see docs/export.md.
+    Raises UnsupportedModel, naming layer, reason and remedy, for what has none: see docs/export.md.
     """
     exactness = _checked(program, timesteps)
     return _Former(program, exactness, timesteps, ends).form()

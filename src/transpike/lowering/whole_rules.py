@@ -236,11 +236,11 @@ def after_firing(layer: Layer, low: Integers, high: Integers) -> tuple[Integers,
 
 
 def _reason(cell: Cell) -> str:
-    """Why a cell has no integer form, and the way out."""
+    """Why a cell has no integer form, and the remedy."""
     if is_plain(cell, IntegrateAndFire):
         return "a leak multiplies its potential by a fraction in each step; convert with leak=1"
     if isinstance(cell, Switched):
-        return "two spikes stand for a current that stays on; the recipe ecc in whole windows has the same counts"
+        return "two spikes represent a current that stays on; the recipe ecc in whole windows has the same counts"
     if isinstance(cell, SignedIntegrateAndFire):
         return "its spikes are corrected in silent steps; use a recipe with another rule, such as snm or fast-snn"
     if isinstance(cell, MaximumOfEstimates):

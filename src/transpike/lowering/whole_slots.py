@@ -92,7 +92,7 @@ def _check(node: Node, cell: Cell) -> None:
 
 
 def _reason(cell: Cell) -> str:
-    """Why a cell of a network of time slots has no integer form, and the way out."""
+    """Why a cell of a network of time slots has no integer form, and the remedy."""
     if isinstance(cell, (Latched, Integrator)):
         return f"a spike is a current that remains, and not one level; {WAY_OUT}"
     if isinstance(cell, ExactReLU):

@@ -22,7 +22,7 @@ INDICES = ("index", "indices")
 class AnalogueOp(Op):
     """An operator of torch, run unchanged: ``operator`` like "aten.silu.default".
 
-    ``arguments`` and ``options`` are its positional and keyword arguments; ("input", i) and ("constant", i) stand for
+    ``arguments`` and ``options`` are its positional and keyword arguments; ("input", i) and ("constant", i) represent
     tensors, the latter stored in ``constants``. Wires carry real numbers, so that comparisons give 1 and 0, which
     selections read. Raises FileError for operators that change their input.
     """
@@ -109,7 +109,7 @@ class AnalogueOp(Op):
 
 
 def _read_as(argument: str, value: Any) -> Any:
-    """The Boolean values, or the integers of an index, that the real numbers of a wire stand for."""
+    """The Boolean values, or the integers of an index, that the real numbers of a wire represent."""
     if not isinstance(value, Tensor) or not value.is_floating_point():
         return value
     return value > 0.5 if argument in PREDICATES else value.round().long() if argument in INDICES else value

@@ -153,7 +153,7 @@ class RateCoded(Recipe):
 
     @property
     def rewrites(self) -> tuple[Pass, ...]:
-        """Passes that turn activations into those that the neurons stand for."""
+        """Passes that turn activations into those that the neurons represent."""
         return (Rectify(),)
 
     @property

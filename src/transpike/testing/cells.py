@@ -78,7 +78,7 @@ def check_neuron(neuron: Cell, *shapes: Shape) -> None:
     law("evaluations() are integers", all(isinstance(n, int) and n >= 0 for n in counted.values()), counted)
     if isinstance(neuron, Neuron) and isinstance(wide, Neuron) and not neuron.is_delay:
         verdict = neuron.stands_for(neuron.source)
-        law("it stands for its source", neuron.source.role != "activation" or verdict is True, verdict)
+        law("it represents its source", neuron.source.role != "activation" or verdict is True, verdict)
         if neuron.source.role == "activation":
             _check_mean(wide, inputs[0][0], law)
 

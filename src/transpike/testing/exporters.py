@@ -121,7 +121,7 @@ def check_exporter(exporter: Exporter, only: Iterable[str] = CASES) -> None:
     """
     check_member(exporter)
     law, wanted = Law(exporter), {*only, *(["first spikes"] if exporter.first_spikes else [])}
-    law("its suffix is an ending or nothing", exporter.suffix == "" or exporter.suffix.startswith("."))
+    law("its suffix is a file extension or nothing", exporter.suffix == "" or exporter.suffix.startswith("."))
     cases = {"small integers": small_integers(), "first spikes": small_first_spikes()}
     for name, (snn, x) in examples().items():
         whole = whole_form(snn.program, STEPS)

@@ -27,7 +27,7 @@ def check_task(task: Task, output: Tensor | None = None, target: Tensor | None =
     samples = output.shape[1]
     raw = torch.arange(samples) % output.shape[-1] if target is None else target
     if isinstance(task, MeasuredTask) and not task.needs_targets:
-        raw = output[0]  # stands for that of the source network
+        raw = output[0]  # represents that of the source network
     checked = task.check(tuple(output.shape[2:]), samples, raw)
     if isinstance(task, OutcomeTask):
         _check_outcomes(task, output, raw, checked, law)

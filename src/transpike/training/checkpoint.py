@@ -101,7 +101,7 @@ def load(
     parameters: Mapping[str, nn.Parameter],
     restart: str = "resume=False (--no-resume) to restart and overwrite it",
 ) -> State:
-    """Load a checkpoint into network and optimiser; ``restart`` is the way out that an error names.
+    """Load a checkpoint into network and optimiser; ``restart`` is the remedy that an error names.
 
     Raises SettingError for other settings, CheckpointError for a damaged file or an old version.
     """

@@ -134,7 +134,7 @@ def export(
 ) -> Export:
     """Write ``snn`` to ``path``, run what was written, and compare every spike with the reference engine.
 
-    ``format``: "golden", "onnx", "c", "nir" or the name of a registered exporter; None takes it from the ending of
+    ``format``: "golden", "onnx", "c", "nir" or the name of a registered exporter; None takes it from the extension of
     ``path``. ``samples``: inputs in any form that ``evaluate`` takes, of which the first ``limit`` are run for
     ``timesteps`` steps (the recipe's); golden vectors and tests in the output are made of them. ``settings`` are those
     of the format. For a hybrid network, the spiking part is written (docs/hybrid.md). The files appear at ``path`` only
@@ -176,7 +176,7 @@ def export(
 
 
 def exporter_named(format: str | None, path: str | Path, settings: dict[str, Any]) -> Exporter:
-    """The exporter of this name, or of the ending of ``path``. Raises SettingError with the formats that there are."""
+    """The exporter of this name, or for the extension of ``path``. Raises SettingError with the known formats."""
     if format is not None:
         return family("exporter").get(format)(**settings)
     suffix = Path(path).suffix

@@ -1,4 +1,4 @@
-"""The program that ``torch.export`` makes of a model, or the reason why there is none, with a way out."""
+"""The program that ``torch.export`` makes of a model, or the reason why there is none, with a remedy."""
 
 import contextlib
 import copy
@@ -68,7 +68,7 @@ def copied(model: nn.Module) -> nn.Module:
 
 
 def _check_kind(model: nn.Module) -> None:
-    """UnsupportedModel for kinds of modules that torch.export cannot read, each with its way out."""
+    """UnsupportedModel for kinds of modules that torch.export cannot read, each with its remedy."""
     for name, part in model.named_modules():
         place = f"{name or 'the model'} ({type(part).__name__})"
         home = type(part).__module__

@@ -1,4 +1,4 @@
-"""Softmax, sigmoid and their like after the last layers: where they are, and the network without them."""
+"""Softmax, sigmoid and similar functions after the last layers: where they are, and the network without them."""
 
 import operator
 from dataclasses import dataclass

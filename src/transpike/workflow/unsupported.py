@@ -50,7 +50,7 @@ _REASONS = {name: reason for reason, names in _FAMILIES.items() for name in name
 
 
 def reason(operator: str) -> str:
-    """The reason why no layer represents this operator ("silu.default"), and the way out if there is one."""
+    """The reason why no layer represents this operator ("silu.default"), and the remedy if there is one."""
     name = operator.split(".")[0]
     if operator in ("mean.default", "sum.default", "max.default"):
         return "it works across the batch; name the other axes (dim=…)"

@@ -12,7 +12,7 @@ from transpike.core.cell import NeuronSpec
 from transpike.engines.event.weights import UnfitError
 
 Factors = tuple[int, ...]
-"""What a bit stands for, plane by plane: a level is the sum of the factors whose bits are set."""
+"""What a bit represents, plane by plane: a level is the sum of the factors whose bits are set."""
 
 ONE, SEVERAL, SIGNED, NEAREST = 0, 1, 2, 3
 MOST_FACTORS = 16  # of the levels of one sign

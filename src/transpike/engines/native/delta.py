@@ -289,5 +289,5 @@ class DeltaLayer:
 
 
 def _stride(value: Tensor) -> int:
-    """Numbers between two positions; 0 where one row stands for all."""
+    """Numbers between two positions; 0 where one row represents all."""
     return value.shape[1] if len(value) > 1 else 0

@@ -56,7 +56,7 @@ class Nir(Exporter):
     precision: Literal["float32", "float64"] = "float32"
 
     def refuse(self, whole: Whole) -> None:
-        """Raises UnsupportedModel, naming layer, reason and way out, for what a NIR file cannot hold.
+        """Raises UnsupportedModel, naming layer, reason and remedy, for what a NIR file cannot hold.
 
         Raises SettingError for settings that contradict each other.
         """

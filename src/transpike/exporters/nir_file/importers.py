@@ -40,7 +40,7 @@ def sources(layer: Layer) -> list[str]:
 
 
 def carries(importer: str, whole: Whole) -> str:
-    """Why this importer would change the spikes of a network without a word, with the way out; "" if it would not."""
+    """Why this importer would change the spikes of a network without a word, with the remedy; "" if it would not."""
     found = IMPORTERS[importer]
     here = f"{found.title} {found.version}"
     several = next((layer for layer in whole.layers if len(sources(layer)) > 1), None)

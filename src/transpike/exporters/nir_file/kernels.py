@@ -19,7 +19,7 @@ REARRANGED = "its input is repeated, reversed, cut or mixed in a way that no con
 
 
 class NotAConvolution(Exception):
-    """The reason why a term has no form as a convolution; the caller adds names and the way out."""
+    """The reason why a term has no form as a convolution; the caller adds names and the remedy."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from transpike.lowering.whole import Entrance, Layer, Whole
 from transpike.lowering.whole_terms import charge_shape
 
 ELSEWHERE = "export it to golden, onnx or c"
-"""The way out for what only NIR cannot hold."""
+"""The remedy where only NIR has no form."""
 
 
 @dataclass(frozen=True)

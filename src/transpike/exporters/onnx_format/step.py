@@ -17,7 +17,7 @@ FLOAT, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 
 @dataclass(frozen=True)
 class Node:
-    """One operator. An attribute that is a NumPy type stands for the ONNX type."""
+    """One operator. An attribute that is a NumPy type represents the ONNX type."""
 
     operator: str
     inputs: tuple[str, ...]

@@ -1,7 +1,7 @@
 """Network and data of a comparison, as files that its processes map into memory.
 
 The head holds the network, the calibration and a list of parts, each a file with a few labelled batches. The name of a
-file is the SHA-256 of its content, so that the name of the head stands for everything. Batches are written while they
+file is the SHA-256 of its content, so that the name of the head represents everything. Batches are written while they
 are read: at most one part of them is in memory.
 """
 

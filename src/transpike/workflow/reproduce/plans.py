@@ -134,7 +134,7 @@ class Needs:
 
 
 def needs(paper: Paper, data_dir: str | Path | None, models_dir: Path | None, work: Path) -> Needs:
-    """Look for data, weights and packages; nothing is read or downloaded. Weights are sought in ``models_dir``."""
+    """Look for data, weights and packages; nothing is read or downloaded. Weights are looked up in ``models_dir``."""
     missing: list[Exception] = []
     notes: list[str] = []
     root = directory(data_dir)

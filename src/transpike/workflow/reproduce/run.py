@@ -85,7 +85,7 @@ def reproduce(
 
     ``paper``: a name of ``transpike reproduce --list``. Its scripts run in ``output_dir``, in a separate folder that
     also holds what is trained on the way, log.txt, result.json and tables.md of the scripts, and the comparison,
-    report-PAPER.json and .md. A run that was stopped goes on after its last finished stage, and inside a training
+    report-PAPER.json and .md. An interrupted run resumes after its last finished stage, and inside a training
     after its last epoch; ``restart`` runs finished stages again, with the networks that were trained. ``models_dir``
     has files of weights; those that are missing are trained. ``threads`` is the number of each process; ``scale`` as
     for ``planned``.
