@@ -14,7 +14,7 @@ from transpike.core.task import Task
 from transpike.errors import DataError, SettingError
 
 MOST_CLASSES = 1_000_000
-"""A label is the number of a class, and each class has a name; a single large label would make a list of gigabytes."""
+"""A label is a class index, and each class has a name; a single large label would make a list of gigabytes."""
 
 
 class Images(Protocol):
@@ -251,7 +251,7 @@ def held_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
 def class_names(named: np.ndarray | None, *labels: np.ndarray, place: str) -> tuple[str, ...]:
     """The names of the classes in an archive, else the numbers from 0 to the largest of the ``labels``.
 
-    Raises DataError for names that are not a list, and for labels that cannot be the numbers of classes.
+    Raises DataError for names that are not a list, and for labels that cannot be class indices.
     """
     if named is not None:
         if named.ndim != 1 or named.dtype.kind not in "USiu":

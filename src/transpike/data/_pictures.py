@@ -1,4 +1,4 @@
-"""Pictures from files, decoded to RGB within limits."""
+"""Images from files, decoded to RGB within limits."""
 
 import io
 import os
@@ -78,7 +78,7 @@ def cropped(source: Path | bytes, place: str, size: int, resize: int) -> Tensor:
 
 
 def decoded(indices: Tensor, decode: Callable[[int], Tensor], size: int) -> Tensor:
-    """Pictures (n, 3, size, size) of ``decode`` for each index, by several threads."""
+    """Images (n, 3, size, size) of ``decode`` for each index, by several threads."""
     if not len(indices):
         return torch.empty(0, 3, size, size, dtype=torch.uint8)
     pillow()

@@ -116,7 +116,7 @@ def _tested(count: int, fraction: float, random: np.random.Generator) -> np.ndar
 
 
 def _equalised(labels: np.ndarray, chosen: np.ndarray, equalise: bool) -> np.ndarray:
-    """The chosen indices; with ``equalise`` equally many of both classes, evenly spaced."""
+    """The chosen indices; with ``equalise`` the same number of both classes, evenly spaced."""
     classes = [np.flatnonzero(chosen & (labels == kind)) for kind in (0, 1)]
     most = min(map(len, classes))
     if equalise:

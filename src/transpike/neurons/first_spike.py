@@ -84,7 +84,7 @@ class FirstSpike(ThresholdNeuron):
 
 @dataclass(frozen=True, eq=False)
 class Retimed(Delay):
-    """Repeats its input as many slots later as neurons wait before they fire: the delay of a shortcut.
+    """Repeats its input later, by the slots that neurons wait before they fire: the delay of a shortcut.
 
     A spike that is passed on is counted again. Passes any alphabet.
     """

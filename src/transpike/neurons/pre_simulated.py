@@ -102,7 +102,7 @@ class OffsetCorrected(ThresholdNeuron):
     def check_steps(self, timesteps: int) -> None:
         if timesteps < self.pre_simulation_steps:
             raise SettingError(
-                f"a pre-simulation of {self.pre_simulation_steps} steps needs a run of at least as many, not "
+                f"a pre-simulation of {self.pre_simulation_steps} steps needs a run of at least that length, not "
                 f"{timesteps}: use more time steps, or fewer pre_simulation_steps"
             )
 

@@ -78,7 +78,7 @@ def check_batch_first(wires: Iterable[Wire]) -> None:
     for wire in wires:
         if wire.layout != Layout():
             raise UnsupportedModel(
-                f"the model returns {wire.name} whose first axis is not the batch: {wire.layout}. Return it with "
+                f"the model returns {wire.name}, whose first axis is not the batch: {wire.layout}. Return it with "
                 "the batch first, like y.transpose(0, 1), or view it as (batch, …)"
             )
 

@@ -39,7 +39,7 @@ BLOCK = 2**15
 
 @dataclass(eq=False)
 class Packed:
-    """A train of integer levels as 32-bit words of as many steps: for each word its planes, (batch, height, width,
+    """A train of integer levels as words of 32 steps: for each word its planes, (batch, height, width,
     padded channels), whose sum it is, each times its factor.
     """
 

@@ -1,4 +1,4 @@
-"""Runs a NIR file of ours from its nodes, by what NIR says that they do; it shares no code with the writer.
+"""Runs a NIR file of transpike from its nodes, as NIR defines them; it shares no code with the writer.
 
 A node of weights is a convolution or a matrix. A neuron is its differential equation in steps of the file's length
 (Euler), fires where its potential is above the threshold, and is then reset as the metadata say.
@@ -22,14 +22,14 @@ from transpike.lowering.whole import Integers, Samples, Trains
 
 @dataclass(frozen=True, eq=False)
 class Read:
-    """A graph and the metadata that a writer of ours left in it."""
+    """A graph and the metadata that the exporter wrote into it."""
 
     graph: Any
     about: dict[str, Any]
 
 
 def read(path: Path) -> Read:
-    """The file. Raises FileError if it is no NIR file of ours."""
+    """The file. Raises FileError if transpike did not write it."""
     import nir
 
     try:

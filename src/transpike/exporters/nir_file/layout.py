@@ -84,7 +84,7 @@ def per_channel(values: NDArray[Any], layer: Layer, what: str) -> NDArray[Any]:
     if not (rows == rows[:, :1]).all():
         way_out = "convert without input_bits" if layer.currents else "use one value for each channel"
         raise UnsupportedModel(
-            f"{layer.name}: {what} differs within a channel, and a NIR file of ours has one number for each channel; "
+            f"{layer.name}: {what} differs within a channel, but a NIR file has one number for each channel; "
             f"{way_out}, or {ELSEWHERE}"
         )
     return rows[:, 0]

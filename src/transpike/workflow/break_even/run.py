@@ -52,8 +52,8 @@ def break_even(
     the training samples, which are not trained on. It ends with the first network that costs less than its quantised
     baseline under ``models`` models, if its accuracy is at most ``max_drop`` (0 to 1) below that of the source network
     before; and where the accuracy falls below that, or strengths are used up, with the front that was found. ``module``
-    is left with the chosen weights, in evaluation mode. ``folder`` keeps the checkpoints: a run that was stopped goes
-    on. The test samples are not used. ``progress`` receives each Round.
+    is left with the chosen weights, in evaluation mode. ``folder`` keeps the checkpoints: an interrupted run
+    resumes. The test samples are not used. ``progress`` receives each Round.
     Raises SettingError and DataError as ``train`` and ``cost`` do, and SettingError for ``models`` that are more than
     those that price both networks.
     """

@@ -41,7 +41,7 @@ def compare(
     unit: tuple[int, int] | None = None,
     collect: bool = False,
 ) -> Comparison:
-    """Every recipe (default: all of ours with default settings) at every time-step count, on the same samples.
+    """Every recipe (default: all built-in ones) at every time-step count, on the same samples.
 
     ``recipes``: objects or names, like ``[ECC(percentile=99.9), "bsnn"]``. ``settings``: a ``ComparisonSettings``, by
     default ``ComparisonSettings()``. ``model``, ``calibration`` and ``preprocessing`` are those of ``convert``,

@@ -61,8 +61,8 @@ def cost(
     uniform weights of that width, as points. ``models``: of ``transpike.energy``, default all. Real weights are
     counted as 8 bits wide. ``data``, ``timesteps``, ``limit``, ``engine``, ``memory``, ``output``, ``task`` are as for
     ``evaluate``. Without targets, or for outputs that are not logits of classes, energy is measured at the last step,
-    and no accuracy, unless ``task`` gives the metric. Operations of a network of ``sigma-delta`` stand next to those of
-    its burst twin. ``progress(done, total)`` counts the networks. Raises as ``evaluate`` does, and SettingError for
+    and no accuracy, unless ``task`` gives the metric. Operations of a ``sigma-delta`` network are listed next to those
+    of its burst twin. ``progress(done, total)`` counts the networks. Raises as ``evaluate`` does, and SettingError for
     invalid bits and for a network without weights.
     """
     chosen = tuple(kind() for kind in members) if models is None else checked(models)

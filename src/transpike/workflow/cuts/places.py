@@ -26,7 +26,7 @@ class Place:
 def places(snn: SNN) -> tuple[Place, ...]:
     """The cuts of ``snn``, in order: one after each layer of neurons where a single wire leaves it, then the whole.
 
-    Of several wires after the same neurons the first one counts: it has the fewest weights before it.
+    Among several wires after the same neurons the first one counts: it has the fewest weights before it.
     """
     source, layers = snn.source, [node for node in snn.source if not isinstance(node.op, Input)]
     last = split_answer(source).layers

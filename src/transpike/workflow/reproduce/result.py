@@ -21,7 +21,7 @@ SIGNS = {"at most": "≤", "at least": "≥", "above": ">", "below": "<"}
 
 @dataclass(frozen=True)
 class Claim:
-    """A number of a paper, or a bound of ours, and what was measured for it.
+    """A number of a paper, or a bound set by transpike, and the measured value.
 
     ``published`` ± ``tolerance`` and ``measured`` are in ``unit``; ``sense``, where it is known, says on which side of
     it the number must be. ``measured`` is None where ``status`` is "not measured". ``samples``: the number of samples
@@ -57,7 +57,7 @@ class Claim:
 
     @property
     def bound(self) -> str:
-        """The published number with the room that it is given, and its unit."""
+        """The published number with its tolerance, and its unit."""
         if self.sense in SIGNS:
             widened = {"at most": self.tolerance, "at least": -self.tolerance}.get(self.sense, 0.0)
             return f"{SIGNS[self.sense]} {self.published + widened:g} {self.unit}"

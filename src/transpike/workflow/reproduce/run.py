@@ -81,7 +81,7 @@ def reproduce(
     begins: Callable[[PlannedStage, int, int], None] | None = None,
     line: Callable[[str], None] | None = None,
 ) -> Reproduction:
-    """Measure the numbers of ``paper`` again, and compare them with the published ones.
+    """Reproduce the numbers of ``paper``, and compare them with the published ones.
 
     ``paper``: a name of ``transpike reproduce --list``. Its scripts run in ``output_dir``, in a separate folder that
     also holds what is trained on the way, log.txt, result.json and tables.md of the scripts, and the comparison,
