@@ -265,7 +265,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "bursts that share thresholds": (lambda: AdaFire(residual="shared"), SettingError, "residual must be 'currents'"),
     "no layer to search": (lambda: converted(AdaFire(4), nn.Sequential(nn.Linear(5, 3))), SettingError, "there is nothing to search"),
     "corrections twice": (lambda: COS(calibrate="both"), SettingError, "calibrate must be 'none', not 'both'"),
-    "a run shorter than its pre-simulation": (lambda: OffsetCorrected(ReLU(), ONE, ZERO).check_steps(3), SettingError, "needs a run of at least as many, not 3"),
+    "a run shorter than its pre-simulation": (lambda: OffsetCorrected(ReLU(), ONE, ZERO).check_steps(3), SettingError, "needs a run of at least that length, not 3"),
     "what changes for each input, layer by layer": (lambda: ts.explain(converted(SRP(), QUANTISED), (mlp().x, torch.zeros(len(mlp().x)).long())), SettingError, "change for each input, like .* convert with another recipe"),
     "no samples to search on": (lambda: AdaFire(samples=0), SettingError, "samples must be an integer of at least 1, not 0"),
     "compression to nothing": (lambda: AdaFire(compress=0.0), SettingError, r"compress must be in \(0, 1\], not 0.0"),
