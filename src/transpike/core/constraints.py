@@ -30,8 +30,8 @@ def setting(
     """A field of a settings class, with the metadata for ``check_settings`` and the command line.
 
     ``text`` is the help text of its flag. Numbers lie in [``low``, ``high``], or are less than ``below``; ``unit``
-    names what is counted. ``choices`` are the words allowed (not needed for a ``Literal``), ``names`` words that stand
-    for objects. ``flag`` is the name on the command line, if it differs from the field's. ``absent`` is the value of
+    names what is counted. ``choices`` are the words allowed (not needed for a ``Literal``), ``names`` words that name
+    objects. ``flag`` is the name on the command line, if it differs from the field's. ``absent`` is the value of
     files that do not hold the field because they are older, if it differs from the default.
     """
     limits: dict[str, Any] = {"low": low, "high": high, "below": below, "unit": unit, "flag": flag, "absent": absent}

@@ -46,7 +46,7 @@ class PackedInput(Input):
     """One of several inputs, which enter side by side as one packed tensor (batch, N): elements from ``start`` on.
 
     ``place`` is its place in a call of the model: the number of a positional argument or the name of a keyword, then
-    the keys within a structure. ``whole``: it holds integers, which are looked up. ``truth``: it holds truth
+    the keys within a structure. ``whole``: it holds integers, which are looked up. ``truth``: it holds Boolean
     values, 0 and 1, like the mask of the tokens that a sentence has. ``largest`` is its largest |x| on calibration
     data, in units of the encoder's largest value. A converted network has ``preprocessing`` and the ``statistics`` of
     the calibration inputs here, as ``SNN`` has those of a single input.

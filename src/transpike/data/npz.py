@@ -2,8 +2,8 @@
 
 Keys, for ``train`` and ``test`` (or ``val``, which counts as test): ``train_images`` uint8 or floating [N, H, W] or
 [N, H, W, C] with ``train_labels``; or ``train_jpeg`` (the files one after another), ``train_offsets`` [N + 1] and
-``train_labels``. ``class_names`` is optional, and one of the splits may be missing. An archive with targets of another
-task than classification, ``train_labels`` [N, …], has an entry ``task`` like "regression" or
+``train_labels``. ``class_names`` is optional, and one of the splits may be missing. An archive with targets of a
+task other than classification, ``train_labels`` [N, …], has an entry ``task`` like "regression" or
 "pixel-classification:ignore_index=255". An archive for a network with several inputs has ``train_input_NAME`` for each
 instead of ``train_images`` (_named_arrays).
 """
