@@ -104,7 +104,7 @@ def save(snn: SNN, path: str | Path, *, metrics: dict[str, Any] | None = None) -
         data = tensor_bytes(tensors, metadata)
         if (size := int.from_bytes(data[:8], "little")) > LARGEST_HEADER:
             raise FileError(
-                f"its header would have {size:,} bytes, and at most {LARGEST_HEADER:,} are read: store fewer metrics"
+                f"its header would have {size:,} bytes, but at most {LARGEST_HEADER:,} are read: store fewer metrics"
             )
     except (TranspikeError, SafetensorError, TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
         raise FileError(f"{path} is not written, because it could not be loaded again: {error}") from error

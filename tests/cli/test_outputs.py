@@ -175,7 +175,7 @@ def test_a_training_into_the_null_device_needs_a_checkpoint_elsewhere(file, tmp_
     done = invoked("train", "--output", os.devnull, file, tmp_path)
     assert done.exit_code == 2 and "/dev/null is not a regular file, so --checkpoint is needed too" in done.stderr
     done = invoked("train", "--checkpoint", os.devnull, file, tmp_path)
-    assert "/dev/null is a pipe or a device, and this file is read again" in done.stderr
+    assert "/dev/null is a pipe or a device, but this file is read again" in done.stderr
 
 
 def test_two_outputs_in_one_file_are_refused(file, tmp_path):

@@ -60,7 +60,7 @@ def test_another_frame_is_another_current(engine: str) -> None:
 
 def test_what_does_not_stream_is_refused() -> None:
     snn = coarse()
-    with pytest.raises(DataError, match="3 samples, and the frame 2"):
+    with pytest.raises(DataError, match="3 samples, but the frame has 2"):
         snn.start(digits(3)).step(digits(2))
     with pytest.raises(SettingError, match="no input yet"):
         snn.start(2).step()

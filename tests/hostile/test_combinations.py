@@ -274,7 +274,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "α of channels": (lambda: DattaBeerel(granularity="channel"), SettingError, "granularity must be 'layer', not 'channel'"),
     "no samples for α": (lambda: DattaBeerel(samples=0), SettingError, "samples must be an integer of at least 1, not 0"),
     "a bound of a sigmoid": (lambda: kept(DiehlModel()), UnsupportedModel, "no bound from its weights; use thresholds from activations"),
-    "biases": (lambda: converted(Cao()), UnsupportedModel, "does not support biases, and these layers have one: .*use weight-normalisation"),
+    "biases": (lambda: converted(Cao()), UnsupportedModel, "does not support biases, but these layers have one: .*use weight-normalisation"),
     "levels of no stairs": (lambda: converted(PASCAL(), CLIPPED), UnsupportedModel, "not a quantised clip .*use the recipe qcfs"),
     "levels of other steps": (lambda: converted(PASCAL(8), QUANTISED), SettingError, "4 levels and the recipe has 8 time steps, .*use timesteps=4"),
     "no bursts": (lambda: BurstLIP(gamma=0), SettingError, "gamma must be"),

@@ -280,7 +280,7 @@ def test_a_store_of_another_version_is_refused(tmp_path: Path, monkeypatch: pyte
     assert mark["transpike"] == ts.__version__
     for key, value in (("transpike", "9.8.7"), ("torch", "0.0.1"), ("format", 99)):
         (tmp_path / MARK).write_text(json.dumps(mark | {key: value}))
-        with pytest.raises(FileError, match=rf"{value}.*and this is transpike {ts.__version__}.*another store"):
+        with pytest.raises(FileError, match=rf"{value}.*but this is transpike {ts.__version__}.*another store"):
             compared(store=tmp_path)
     for text in ("", "[]", "{}"):
         (tmp_path / MARK).write_text(text)

@@ -149,7 +149,7 @@ def test_a_checkpoint_of_an_older_version_is_not_gone_on_from(tmp_path):
         metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     del metadata["version"]
     save_file(tensors, path, metadata)
-    with pytest.raises(CheckpointError, match=r"version 1, and this transpike resumes only version 2.*resume=False"):
+    with pytest.raises(CheckpointError, match=r"version 1, but this transpike resumes only version 2.*resume=False"):
         train(_net(), digits, Training(**SETTINGS), checkpoint=path)
 
 

@@ -91,7 +91,9 @@ def command(name: str | None, as_json: bool, **wanted: Any) -> None:
     """List the conversion methods, one line each, or show the settings and the source of one."""
     if name is not None:
         if given := [key for key, value in wanted.items() if value is not None]:
-            raise SettingError(f"--{given[0].replace('_', '-')} selects recipes, and {name} is one already: omit one")
+            raise SettingError(
+                f"--{given[0].replace('_', '-')} selects recipes, but {name} already names one: omit one"
+            )
         _show(recipe_kind(name), as_json)
         return
     found = [one for one in map(properties, recipes.table.values()) if _fits(one, **wanted)]

@@ -141,6 +141,6 @@ def _unclear(batch: Any, names: InputNames) -> DataError:
     keys = f" with the keys {', '.join(map(repr, batch))}" if isinstance(batch, Mapping) else ""
     what = f"{type(batch).__name__}{keys}"
     return DataError(
-        f"the network takes the inputs {listed}, and a batch of the data is a {what}: give (({line}), target), a "
+        f"the network takes the inputs {listed}, but a batch of the data is a {what}: pass (({line}), target), a "
         'dictionary by these names, or one with the target as "labels"'
     )

@@ -34,7 +34,7 @@ Sample = tuple[int, ...] | InputNames | None
 """What is known of one sample: its shape, or the names of several inputs."""
 PART = 256  # samples per batch of arrays
 ONE_INPUT = (
-    "train() takes networks with one input, and the data have several: train the network in PyTorch and convert it; "
+    "train() takes networks with one input, but the data have several: train the network in PyTorch and convert it; "
     "finetune() takes several inputs"
 )
 FORMS = "a tensor or array, (inputs, targets), a loader, a torch Dataset, or an iterable of batches (input, target)"

@@ -51,7 +51,7 @@ def load(
     splits = [shard.split for shard in found]
     if None in splits and any(splits):
         stated, unclear = (found[splits.index(one)] for one in (next(filter(None, splits)), None))
-        raise DataError(f"{stated} has the name of a split, and {unclear} has not: name all of them, or none")
+        raise DataError(f"{stated} has the name of a split, but {unclear} does not: name all of them, or none")
     listed = _shard_index.samples(found, index)
     everything = Places.of(found, listed)
     if not any(splits):

@@ -64,7 +64,7 @@ class Stream:
         if frame is not None:
             x = self._prepare(frame)
             if len(x) != len(self._run.x):
-                raise DataError(f"the stream has {len(self._run.x)} samples, and the frame {len(x)}")
+                raise DataError(f"the stream has {len(self._run.x)} samples, but the frame has {len(x)}")
             self._run.enter(x)
             self._started = True
         elif not self._started:

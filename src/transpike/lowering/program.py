@@ -58,7 +58,7 @@ class Program:
                 )
             if isinstance(cell, Cell) and cell.gain not in ("", self.schedule.gain):
                 raise SettingError(
-                    f"{node.name} ({cell.describe()}) sends differences with {cell.gain} gain, and {self.schedule} has "
+                    f"{node.name} ({cell.describe()}) sends differences with {cell.gain} gain, but {self.schedule} has "
                     f"another: use Differences(gain={cell.gain!r})"
                 )
 

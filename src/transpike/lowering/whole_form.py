@@ -66,7 +66,8 @@ def _checked(program: Program, timesteps: int) -> Exactness:
         )
     if _delay(program) >= timesteps:
         raise UnsupportedModel(
-            f"the readout excludes the first {_delay(program)} steps, and {timesteps} are exported: export more steps"
+            f"the readout excludes the first {_delay(program)} steps, but only {timesteps} are exported: export more "
+            "steps"
         )
     if program.encoder.spike_scale is None and not program.encoder.is_constant:
         raise UnsupportedModel(

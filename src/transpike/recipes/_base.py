@@ -113,7 +113,7 @@ class RateCoded(Recipe):
         if self.schedule.mode == "differences":
             if not self.encoder.is_constant:
                 raise SettingError(
-                    f"differential coding needs a constant input, and {type(self.encoder).__name__} changes it "
+                    f"differential coding needs a constant input, but {type(self.encoder).__name__} changes it "
                     "at every step: use encoder=ConstantCurrent()"
                 )
         elif self.schedule.mode != "steps":

@@ -64,7 +64,7 @@ def check_writable(*paths: str | Path | None, make_folder: bool = False, read_ag
     for path in [Path(path) for path in paths if path is not None]:
         target = _checked(path, make_folder)
         if target is None and read_again:
-            raise FileError(f"{path} is a pipe or a device, and this file is read again: give the name of a file")
+            raise FileError(f"{path} is a pipe or a device, but this file is read again: give the name of a file")
         if target in seen:
             raise SettingError(f"{path} is given for two outputs, and one would overwrite the other")
         if target is not None:

@@ -108,7 +108,7 @@ def load(
     tensors, metadata = _read(path)
     if metadata.get("version") != VERSION:
         raise CheckpointError(
-            f"{path} is a checkpoint of version {metadata.get('version', '1')}, and this transpike resumes only "
+            f"{path} is a checkpoint of version {metadata.get('version', '1')}, but this transpike resumes only "
             f"version {VERSION}: finish it with the older transpike, or use {restart}"
         )
     try:

@@ -187,7 +187,7 @@ def _behind(
     if entrance.encoder.has_frames or input_bits is not None:
         what = f"input_bits={input_bits}" if input_bits is not None else str(entrance.encoder)
         raise SettingError(
-            f"{what} is about the input of the spiking part, and {before.output.name} before it is analogue: it would "
+            f"{what} is about the input of the spiking part, but {before.output.name} before it is analogue: it would "
             "be computed in every time step. Let spiking= begin at the input"
         )
     found = tuple(before.run(batch.double()).float() for batch in batches)

@@ -92,7 +92,7 @@ def asked(structure: Structure | None, task: Tasks | None, output: str | int | N
     given = None if task is None else task_given(task)
     if structure is None:
         if output is not None:
-            raise SettingError(f"output={output!r} selects one of several outputs, and this network has one")
+            raise SettingError(f"output={output!r} selects one of several outputs, but this network has one")
         return task_given(given), Judged()
     if output is not None:
         return task_given(given), Judged(structure, structure.names[structure.place(output)])
@@ -100,6 +100,6 @@ def asked(structure: Structure | None, task: Tasks | None, output: str | int | N
         return Fidelity() if given is None else given, Judged(structure)
     names = ", ".join(map(repr, structure.names))
     raise SettingError(
-        f"the network has several outputs, and {given} judges one: output=… (--output-name) with one of {names}, or a "
+        f"the network has several outputs, but {given} judges one: output=… (--output-name) with one of {names}, or a "
         "dictionary with a task for each"
     )

@@ -34,7 +34,7 @@ def with_batch_first(
     if rule is None or (rule is _along and pointwise):  # max(a, b)
         rule = _pointwise if pointwise else None
     if rule is None:
-        raise Refused(f"it is supported with the batch as the first axis only, and {call.wires[0].layout}")
+        raise Refused(f"it is supported with the batch as the first axis only, but {call.wires[0].layout}")
     return rule(call)
 
 

@@ -91,7 +91,7 @@ class Nir(Exporter):
             )
         if not sources(layer):
             raise UnsupportedModel(
-                f"nothing but its bias enters {layer.name}, and a NIR node needs an input; {ELSEWHERE}"
+                f"nothing but its bias enters {layer.name}, but a NIR node needs an input; {ELSEWHERE}"
             )
         if layer.kind == "readout":
             if layer.initial.any():
@@ -123,13 +123,13 @@ class Nir(Exporter):
             real = threshold * grid
             if self.importer and not IMPORTERS[self.importer].several_thresholds and real.min() < real.max():
                 raise UnsupportedModel(
-                    f"{layer.name} has several thresholds, and {IMPORTERS[self.importer].title} takes one for each "
+                    f"{layer.name} has several thresholds, but {IMPORTERS[self.importer].title} takes one for each "
                     "layer: use importer='norse', or thresholds that are powers of two times each other"
                 )
             needed = 2 * max(needed, float(real.max() / grid.min()))  # half a grid step counts
         if needed >= 2.0**bits:
             raise UnsupportedModel(
-                f"the sums of {layer.name} need {ceil(log2(needed + 1))} bits, and {self.precision} adds {bits} of "
+                f"the sums of {layer.name} need {ceil(log2(needed + 1))} bits, but {self.precision} adds {bits} of "
                 "them exactly, so an importer would round them: convert for fewer time steps"
                 + (", or use precision='float64' and run the importer in float64" if bits == 24 else "")
             )

@@ -46,13 +46,13 @@ def carries(importer: str, whole: Whole) -> str:
     several = next((layer for layer in whole.layers if len(sources(layer)) > 1), None)
     if several is not None and not found.sums:
         return (
-            f"{several.name} adds charge from {', '.join(sources(several))}, and {here} drops all of them but one "
-            "without a word: use importer='spikingjelly' or 'snntorch', or a network without residual connections"
+            f"{several.name} adds charge from {', '.join(sources(several))}, but {here} drops all of them except one "
+            "without a message: use importer='spikingjelly' or 'snntorch', or a network without residual connections"
         )
     subtracting = next((layer for layer in whole.layers[:-1] if layer.reset == "subtract"), None)
     if subtracting is not None and not found.soft:
         return (
-            f"{subtracting.name} subtracts its threshold when it fires (soft reset), and {here} subtracts it a step "
+            f"{subtracting.name} subtracts its threshold when it fires (soft reset), but {here} subtracts it a step "
             "late: convert with reset='hard' and use profile='hard', or use importer='spikingjelly' or 'norse'"
         )
     return ""

@@ -210,7 +210,7 @@ def _on_axis(kernel: Integers, axis: int, offsets: list[int | None]) -> tuple[In
 def _full(weight: Integers, places: Integers, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> Kernel:
     """A matrix as a kernel as large as the source. Raises NotAConvolution if the layer has more than channels."""
     if prod(outputs[1:]) > 1:
-        raise NotAConvolution("it is one matrix, and the neurons are not in one line")
+        raise NotAConvolution("it is one matrix, but the neurons are not in one line")
     full = np.zeros((len(weight), *inputs), np.int64)
     taken = places[:, 0] >= 0
     np.add.at(full, _index(slice(None), *places[taken].T), weight[:, taken])

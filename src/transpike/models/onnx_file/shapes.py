@@ -148,7 +148,7 @@ def gather(steps: Steps, node: Node) -> Value:
     if isinstance(index, Value):
         table = node.required(0)
         if node.number("axis", 0) or table.ndim != 2:
-            raise Unknown("its positions depend on the data, and it is not a look-up of rows in a table")
+            raise Unknown("its positions depend on the data, but it is not a look-up of rows in a table")
         if index.tensor.is_floating_point():
             raise Unknown("its positions are real numbers that depend on the data")
         layer = nn.Embedding(*table.shape)

@@ -108,7 +108,7 @@ class Node:
         """A constant input, None if it is not given."""
         found = self[index]
         if isinstance(found, Value):
-            raise Unknown(f"its input {index + 1} depends on the data, and only a constant is known there")
+            raise Unknown(f"its input {index + 1} depends on the data, but only a constant is supported there")
         return found
 
     def required(self, index: int) -> Constant:

@@ -28,7 +28,7 @@ class BiasShift(Pass):
                 continue
             if bool(cell.initial.any()):
                 raise SettingError(
-                    f"{node.name} already has an initial potential, and the bias shift θ/2T would add half a threshold "
+                    f"{node.name} already has an initial potential, so the bias shift θ/2T would add half a threshold "
                     "a second time; set beta=0 or omit the bias shift"
                 )
             synapse = only_synapse(graph, node.name)

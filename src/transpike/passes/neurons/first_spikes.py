@@ -62,14 +62,14 @@ class UseFirstSpikes(Pass):
         name = node.path or node.name
         if context.timesteps > code.window:
             raise SettingError(
-                f"{name} was trained with {code.window} slots, and the recipe has {context.timesteps}: use "
+                f"{name} was trained with {code.window} slots, but the recipe has {context.timesteps}: use "
                 f"timesteps={code.window}"
             )
         if code.shortened(context.timesteps) == self.code:
             return code
         if not self.learned:
             raise SettingError(
-                f"{name} was trained with {code}, and the recipe has {self.code}: use the recipe cat, which keeps the "
+                f"{name} was trained with {code}, but the recipe has {self.code}: use the recipe cat, which keeps the "
                 "trained code"
             )
         context.remark(f"{name} keeps the code that it was trained with ({code}), not the recipe's ({self.code})")

@@ -98,7 +98,7 @@ class UseLatches(Pass):
 
         if self.resolution > context.timesteps:
             raise SettingError(
-                f"with resolution={self.resolution} the largest activation fires after {self.resolution} steps, and a "
+                f"with resolution={self.resolution} the largest activation fires after {self.resolution} steps, but a "
                 f"run has {context.timesteps}: use more timesteps, or a smaller resolution"
             )
         graph = graph.rewrite(change)

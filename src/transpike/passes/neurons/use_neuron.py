@@ -58,7 +58,7 @@ class UseNeuron(ReplaceNeurons):
             del values["spike_scale"]
             if old.spike_scale is not None:
                 raise SettingError(
-                    f"{self.kind.__name__} has no field spike_scale, and these thresholds were changed after the "
+                    f"{self.kind.__name__} has no field spike_scale, but these thresholds were changed after the "
                     "weights after them: add the field, or use a recipe without that correction"
                 )
         return self.kind(**values | dict(self.settings))

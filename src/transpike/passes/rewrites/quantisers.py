@@ -55,7 +55,7 @@ class RefuseUnquantised(Pass):
         ]
         if other:
             raise UnsupportedModel(
-                f"this method needs quantised activations, and these are not: {', '.join(other)}; train with "
+                f"this method needs quantised activations, but these are not: {', '.join(other)}; train with "
                 "activations.QuantisedClip or torch.fake_quantize_per_tensor_affine after them, or use sigma-delta"
             )
         if read:

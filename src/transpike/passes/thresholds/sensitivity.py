@@ -142,7 +142,7 @@ def sensitivities(
     for number, batch in enumerate(batches):
         p = analogue.run(batch).double().log_softmax(axis)
         if p.shape[axis] < 2:
-            raise DataError("sensitivity compares the answers of classes, and this network has one output")
+            raise DataError("sensitivity compares the answers of classes, but this network has one output")
         walk = Walk(analogue, batch)
         for done, (name, output) in enumerate(walk.to(tried), 1):
             for sums, (theta, gamma) in zip(found[name], tried[name], strict=True):

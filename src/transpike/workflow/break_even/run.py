@@ -78,7 +78,7 @@ def break_even(
         snn = convert(copy.deepcopy(network), recipe, images, preprocessing=preprocessing)
         found = cost(snn, judges.batches(BATCH), models=energy)
         if found.quantised_baseline_accuracy is None:
-            raise SettingError("break_even compares accuracies, and this task has none")
+            raise SettingError("break_even compares accuracies, but this task has none")
         report = cast(Report, found.report)  # what has an accuracy
         at = report.at(found.timesteps)
         ratios = {one.model: one.ratio for one in found.judged if one.ratio is not None}
@@ -88,7 +88,7 @@ def break_even(
         )  # fmt: skip
         if len(ratios) < models:
             priced = f"{len(ratios)} energy models price both networks and count: {', '.join(ratios) or 'none'}"
-            raise SettingError(f"models={models}, and {priced}; request fewer")
+            raise SettingError(f"models={models}, but {priced}; request fewer")
         return row, snn
 
     rounds: list[Round] = []

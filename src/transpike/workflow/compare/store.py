@@ -144,7 +144,7 @@ def enter(store: Store, together: bool = False, begun: bool = False) -> None:
             return
         if together or {**theirs, "code": ""} != {**ours, "code": ""}:
             raise FileError(
-                f"the store {store} was written by {_told(theirs)}, and this is {_told(ours)}: their results are not "
+                f"the store {store} was written by {_told(theirs)}, but this is {_told(ours)}: their results are not "
                 "mixed in one table. Use that version, or another store"
             )
     store.write(MARK, json.dumps(ours, indent=1).encode())

@@ -42,7 +42,7 @@ class MeasuredTally(Tally):
         values, drawn = self.task.from_rows(rows), self.task.draws(rows) if self.samples > 1 else None
         known = self._named(values, drawn)
         changes = self._named(values - values[:1], None if drawn is None else drawn - drawn[:, :1])
-        ignored = (f"the exit was ignored, because it is about correct answers, and {self.task} has none",)
+        ignored = (f"the exit was ignored, because it is about correct answers, but {self.task} has none",)
         common = self.common(snn, engine, () if snn.exit is None else ignored, models)
         curve = tuple(
             MeasuredAnswer(

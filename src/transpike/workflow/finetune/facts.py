@@ -48,7 +48,7 @@ def augmentation_of(snn: SNN, samples: Samples, settings: FineTuning, task: Task
     if isinstance(x, Inputs):
         if settings.augment not in ("auto", "none"):
             raise SettingError(
-                f"augment={settings.augment!r} moves the pixels of one image, and the network has several inputs: "
+                f"augment={settings.augment!r} moves the pixels of one image, but the network has several inputs: "
                 "augment the data"
             )
         return "none"

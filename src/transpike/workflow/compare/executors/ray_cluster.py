@@ -222,7 +222,7 @@ def on_worker(shared: Sequence[Any], packed: bytes, gpu: bool, board: Any, index
 def _finished(index: int, found: dict[str, Any], lost: int) -> Finished:
     if "versions" in found:
         raise SettingError(
-            f"a worker on {found['node']} has {found['versions']}, and this process has {versions()}: install the same "
+            f"a worker on {found['node']} has {found['versions']}, but this process has {versions()}: install the same "
             "versions on every node"
         )
     if "damaged" in found:
