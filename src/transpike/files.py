@@ -324,7 +324,7 @@ def _metadata(data: bytes, path: Path) -> dict[str, str]:
     if not all(isinstance(value, str) for value in metadata.values()):
         raise FileError(f"{path} is damaged or not a transpike file: the metadata of its header is not text")
     if "transpike" not in metadata:
-        raise FileError(f"{path} is a safetensors file without a spiking network; give weights with --weights instead")
+        raise FileError(f"{path} is a safetensors file without a spiking network; pass weights with --weights instead")
     return metadata
 
 

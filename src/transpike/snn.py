@@ -243,7 +243,7 @@ class SNN(ModuleLike):
             single = "; for one sample write x[None]" if tuple(x.shape[lead - 1 :]) == expected else ""
             raise DataError(f"the network takes ({', '.join(map(str, axes + expected))}), not {tuple(x.shape)}{single}")
         if not len(x):
-            raise DataError("the batch is empty; give at least one sample")
+            raise DataError("the batch is empty; pass at least one sample")
         x = x.detach().float()  # runs have no gradients
         if not bool(torch.isfinite(x).all()):
             raise DataError("the input contains NaN or infinite values, or values beyond float32")

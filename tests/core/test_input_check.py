@@ -101,9 +101,9 @@ def test_a_wrong_preprocessing_is_an_error_that_names_it(case: str) -> None:
 
 
 def test_inputs_that_are_preprocessed_already_are_told_apart_from_bytes_in_floating_point() -> None:
-    with pytest.raises(DataError, match=r"preprocessed already, but the network applies \(x - .*give raw inputs"):
+    with pytest.raises(DataError, match=r"preprocessed already, but the network applies \(x - .*pass raw inputs"):
         warnings(NORMAL(TRAIN), NORMAL(NORMAL(TEST)), preprocessing=NORMAL)
-    with pytest.raises(DataError, match=r"0\.\.255 in floating point: give uint8"):
+    with pytest.raises(DataError, match=r"0\.\.255 in floating point: pass uint8"):
         warnings(NORMAL(TRAIN), NORMAL(TEST.float()), preprocessing=NORMAL)
 
 

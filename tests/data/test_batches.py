@@ -177,7 +177,7 @@ REFUSED = {
     "unknown keys": ([{"a": X, "b": Y}], r"keys 'a', 'b'.*write \(\(b\[KEY\], b\[LABEL\]\) for b in data\)"),
     "two inputs": (
         Samples("two inputs"),
-        r"several inputs: give batches of them, as of torch\.utils\.data\.DataLoader",
+        r"several inputs: pass batches of them, as of torch\.utils\.data\.DataLoader",
     ),
     "two inputs by key": ([{"image": X, "x": X}], "keys 'image', 'x'"),
     "an unknown dictionary": ({"a": X}, r"write \(data\[KEY\], data\[LABEL\]\)"),

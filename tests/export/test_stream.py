@@ -39,7 +39,7 @@ def test_frames_of_recordings_are_a_run(engine: str) -> None:
     whole = snn.run(x[:3], STEPS, engine=engine)
     stream = snn.start(3, engine=engine)
     assert torch.equal(torch.stack([stream.step(x[:3, t]) for t in range(STEPS)]), whole.logits)
-    with pytest.raises(SettingError, match="give step"):
+    with pytest.raises(SettingError, match="pass step"):
         stream.step()
     with pytest.raises(SettingError, match="number of samples"):
         snn.start(x[:3, 0])

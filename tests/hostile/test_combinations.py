@@ -323,7 +323,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "half a delay": (lambda: DelayedWindow(1.5), SettingError, " integer number of steps"),  # type: ignore[arg-type]
     "all is delay": (lambda: DelayedWindow(share=1.0), SettingError, r"share must be in \[0, 1\)"),
     "less than no delay": (lambda: DelayedWindow(share=-0.1), SettingError, r"share must be in \[0, 1\)"),
-    "two delays": (lambda: DelayedWindow(2, 0.5), SettingError, "give only one"),
+    "two delays": (lambda: DelayedWindow(2, 0.5), SettingError, "pass only one"),
     # schedules
     "calibration in held windows": (lambda: SNNCalibration(8, schedule=HELD), SettingError, "use wait_steps=None, or schedule=Streaming"),
     "calibration in held windows, in steps": (lambda: applied(passes.CalibrateBias(8), HELD), SettingError, "use wait_steps=None, or the"),
@@ -408,7 +408,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "more slots than trained": (lambda: converted(CAT(24), SLOTS), SettingError, "trained with 12 slots.* use timesteps=12"),
     "another input than trained": (lambda: converted(CAT(input="spikes", tau=3.0), BRIGHT, torch.rand(16, 5)), SettingError, "trained as 24 slots.* use the same timesteps"),
     "first spikes of what is negative": (lambda: FirstSpikes().check(-ONE), DataError, "has no spike time.*or leave the input analogue"),
-    "first spikes without a range": (lambda: FirstSpikes().counts(ONE, ZERO, 24), SettingError, "give largest, or convert with calibration data"),
+    "first spikes without a range": (lambda: FirstSpikes().counts(ONE, ZERO, 24), SettingError, "pass largest, or convert with calibration data"),
     # codes of time
     "tau": (lambda: YOSO(tau=0.0), SettingError, "tau must be positive"),
     "tau that is no number": (lambda: CAT(tau=NAN), SettingError, "tau must be a number, not nan"),
@@ -426,7 +426,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "input, exact times": (lambda: ExactMapping(input="current"), SettingError, "'analogue' or 'spikes', not 'current'"),  # type: ignore[arg-type]
     "spike count, exact times": (lambda: ExactMapping(readout=SpikeCount()), SettingError, "use readout=AccumulatedMembrane"),
     "less than no room": (lambda: ExactMapping(zeta=-0.5), SettingError, "zeta must be a number from 0 to 1e6, not -0.5"),
-    "exact times of what is negative": (lambda: converted(ExactMapping(input="spikes")), DataError, "give inputs of at least 0, or leave the input analogue"),
+    "exact times of what is negative": (lambda: converted(ExactMapping(input="spikes")), DataError, "pass inputs of at least 0, or leave the input analogue"),
     "exact times of a sigmoid": (lambda: kept(ExactMapping()), UnsupportedModel, "no exact spike time; the mapping supports ReLUs"),
     "exact times of the maximum of sums": (lambda: pooled(nn.Sequential(nn.Conv2d(2, 2, 3), nn.MaxPool2d(3)), ExactMapping()), UnsupportedModel, "maximum of sums.*or pool after the activation"),
     "a dead layer, exact times": (lambda: converted(ExactMapping(), silent(), torch.rand(16, 4)), DataError, "never fires .*use more or different calibration data"),

@@ -297,7 +297,7 @@ def test_a_broken_input_is_refused():
 
 @pytest.mark.parametrize("engine", sorted(ENGINES))
 def test_an_empty_batch_is_refused(engine):
-    with pytest.raises(DataError, match="batch is empty; give at least one sample"):
+    with pytest.raises(DataError, match="batch is empty; pass at least one sample"):
         ts.simulate(converted(), X[:0], engine=engine)
 
 
@@ -331,7 +331,7 @@ def test_an_unknown_layer_of_a_graph_lists_the_others():
 
 
 def test_evaluation_without_targets_says_what_it_wants():
-    with pytest.raises(DataError, match=r"needs targets: give batches of \(input, target\)"):
+    with pytest.raises(DataError, match=r"needs targets: pass batches of \(input, target\)"):
         ts.evaluate(converted(), X)
 
 

@@ -29,7 +29,7 @@ REFUSED = {
     "total steps of 0": (lambda: ECC8.total_steps(0), SettingError, "integer of at least 1"),
     "total steps of a half": (lambda: ECC8.total_steps(2.5), SettingError, "integer"),
     "too many steps": (lambda: ECC(10**20), SettingError, "at most 16,777,216"),
-    "answers after the end": (lambda: ts.evaluate(ECC8, (X, Y), timesteps=4, answers=(2, 8)), SettingError, "give timesteps=8"),
+    "answers after the end": (lambda: ts.evaluate(ECC8, (X, Y), timesteps=4, answers=(2, 8)), SettingError, "pass timesteps=8"),
     "one-hot targets": (lambda: ts.evaluate(ECC8, (X, torch.eye(10)[Y])), DataError, r"for one-hot labels write y\.argmax\(1\)"),
     "too few targets": (lambda: ts.evaluate(ECC8, (X, Y[:3])), DataError, "6 inputs and 3 targets"),
     "maps as answers": (lambda: ts.evaluate(ts.convert(nn.Conv2d(1, 2, 1), ECC(4), torch.rand(16, 1, 3, 3), allow_no_neurons=True), (torch.rand(6, 1, 3, 3), Y)), DataError, r"needs logits \(batch, classes\)"),

@@ -158,7 +158,7 @@ def test_tasks_of_outputs_that_cannot_be_joined_are_refused() -> None:
     ):
         with pytest.raises((SettingError, DataError), match=reason):
             ts.evaluate(snn, (X, targets), task=tasks)
-    with pytest.raises(SettingError, match="without output=: give one task"):
+    with pytest.raises(SettingError, match="without output=: pass one task"):
         ts.evaluate(snn, (X, Y), output="mask", task=TASKS)
     with pytest.raises(SettingError, match="neither correct nor wrong"):
         ts.fit_exit(snn, (X, Y), task=TASKS["mask"], output="mask")

@@ -49,7 +49,7 @@ ENTRANCES = {
 def test_a_single_output_has_no_accuracy_and_the_error_names_the_way_out(entrance: str) -> None:
     """Also where all targets are 0, the only class that it has: 100 % would be no achievement."""
     for y in (torch.zeros(N, dtype=torch.int64), torch.arange(N) % 2):
-        with pytest.raises(DataError, match=r"single output, \(batch, 1\).*give it two outputs"):
+        with pytest.raises(DataError, match=r"single output, \(batch, 1\).*use two outputs"):
             ENTRANCES[entrance](1, y)
 
 

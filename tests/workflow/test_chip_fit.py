@@ -157,7 +157,7 @@ def test_descriptions_that_make_no_sense_are_refused_by_name(tmp_path, text, wor
 
 
 def test_unknown_targets_are_refused_with_those_that_there_are(tmp_path):
-    with pytest.raises(SettingError, match=r"akida, loihi2, speck, spinnaker2, xylo, or give a .toml"):
+    with pytest.raises(SettingError, match=r"akida, loihi2, speck, spinnaker2, xylo, or pass a .toml"):
         ts.chips.load("northpole")
     with pytest.raises(FileError, match="cannot be read"):
         ts.chips.load(tmp_path / "none.toml")

@@ -287,7 +287,7 @@ def test_what_makes_no_exit_is_refused():
     for places in (4, (1.5,), ("a",), (True,)):
         with pytest.raises(SettingError, match="checkpoints must be"):
             fit_exit(snn, data, checkpoints=places)
-    with pytest.raises(SettingError, match="give more timesteps"):
+    with pytest.raises(SettingError, match="pass more timesteps"):
         fit_exit(snn, data, timesteps=1)
     for places in ((), (0, 3), (3, 3), (4, 2), (8,)):
         with pytest.raises(SettingError, match="checkpoint"):

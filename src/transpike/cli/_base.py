@@ -271,7 +271,7 @@ def _stored_preprocessing(weights: Path | None) -> Preprocessing | None:
         return None if text is None else Preprocessing(**{k: tuple(v) for k, v in json.loads(text).items()})
     except (ValueError, TypeError, AttributeError, RecursionError) as error:  # SettingError is a ValueError
         raise CheckpointError(
-            f"{weights} holds a preprocessing that is not mean and std ({error}); give --mean and --std"
+            f"{weights} holds a preprocessing that is not mean and std ({error}); pass --mean and --std"
         ) from error
 
 
@@ -353,7 +353,7 @@ def check_outputs(*paths: Path | None, reports: tuple[Path, ...] = (), **forms: 
         for path in (*reports, *paths):
             if path is not None and writing.goes_to_stdout(path):
                 raise FileError(
-                    f"{path} also carries the text of this command: give the name of a file or of a named pipe"
+                    f"{path} also carries the text of this command: use the name of a file or of a named pipe"
                 )
 
     processes().in_first(check)

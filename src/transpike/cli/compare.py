@@ -87,7 +87,7 @@ def command(
     _base.check_outputs(place, reports=reports)
     store_at(store)
     if place is not None and pick is None:
-        raise SettingError("--output writes the network selected by --pick: give --pick too")
+        raise SettingError("--output writes the network selected by --pick: add --pick")
     task = flags.pop("task")
     dataset = _base.load_tested(data_name, data_dir)
     settings = _settings.chosen(ts.ComparisonSettings, flags, task=_base.task_named(task, dataset))

@@ -198,9 +198,9 @@ class InputCheck:
         if own is not None and not own.is_identity:
             mean, std = torch.tensor(own.mean).double(), torch.tensor(own.std).double()
             if self._matches(std, mean):
-                return f"They look preprocessed already, but the network applies {own} itself: give raw inputs"
+                return f"They look preprocessed already, but the network applies {own} itself: pass raw inputs"
             if self._matches(1 / 255, (mean / std) * (1 / 255 - 1)):
-                return "They look like 0..255 in floating point: give uint8 images, or divide by 255"
+                return "They look like 0..255 in floating point: pass uint8 images, or divide by 255"
         if self._matches(1 / 255, 0):
             return (
                 "They look like raw 0..255: divide by 255; images in bytes: ts.Preprocessing(), or --preprocessing unit"

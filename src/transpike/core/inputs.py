@@ -165,7 +165,7 @@ def pack(inputs: Inputs, nodes: Iterable[Node]) -> Tensor:
         if value.is_complex():
             raise DataError(f"the input {node.name} must contain real numbers")
         if not len(value):
-            raise DataError("the batch is empty; give at least one sample")
+            raise DataError("the batch is empty; pass at least one sample")
         if op.whole:
             _check_whole(node.name, value)
         if op.truth and not bool(((value == 0) | (value == 1)).all()):

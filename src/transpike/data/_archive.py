@@ -59,7 +59,7 @@ def _open(
     try:
         with path.open("rb") as file:
             if file.read(len(MAGIC)) == MAGIC:
-                raise DataError(f"{path} is a single array; give an archive written by numpy.savez")
+                raise DataError(f"{path} is a single array; pass an archive written by numpy.savez")
             with zipfile.ZipFile(file) as archive:
                 members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
                 arrays = {key: _array(archive, info, path, partly) for key, info in members.items() if wanted(key)}

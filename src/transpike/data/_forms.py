@@ -70,7 +70,7 @@ def as_targets(target: Any) -> Tensor:
         first = flat[0] if len(flat) else 0
         if isinstance(first, (str, bytes)):
             raise DataError(
-                f"targets are text, like {first!r}; give class indices, counted in the order of the network's outputs: "
+                f"targets are text, like {first!r}; pass class indices, counted in the order of the network's outputs: "
                 f"classes = [{first!r}, …], and data = [(x, torch.tensor([classes.index(t) for t in y])) for x, y in "
                 "data]"
             )
@@ -91,7 +91,7 @@ def _boxes(target: Sequence[Mapping]) -> Tensor:
             )
         boxes, labels = tensor(one["boxes"]).double().reshape(-1, 4), tensor(one["labels"]).double().reshape(-1)
         if len(boxes) != len(labels):
-            raise DataError(f"a sample has {len(boxes)} boxes and {len(labels)} labels; give one label per box")
+            raise DataError(f"a sample has {len(boxes)} boxes and {len(labels)} labels; pass one label per box")
         rows.append(torch.cat([labels[:, None], boxes], 1))
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=torch.nan)
 

@@ -101,7 +101,7 @@ def _split(archive: Mapping[str, np.ndarray], part: str, name: str, task: Task |
         return NamedSplit(Inputs({}), torch.empty(0, dtype=torch.int64), source, False)
     if not inputs or not labels or ("" in labels and len(labels) > 1):
         raise DataError(
-            f"{source}: give {part}_input_NAME for every input, and {part}_labels, or {part}_labels_OUTPUT for several "
+            f"{source}: add {part}_input_NAME for every input, and {part}_labels, or {part}_labels_OUTPUT for several "
             f"outputs; found {', '.join(archive)}"
         )
     counts = {len(value) for value in (*inputs.values(), *labels.values())}

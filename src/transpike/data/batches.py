@@ -171,10 +171,10 @@ def labelled_inputs(
     if not batches:
         raise DataError("there are no samples to train on")
     if any(y is None for _, y in batches):
-        raise DataError("training needs labels: give a data set, or batches of (input, label)")
+        raise DataError("training needs labels: pass a data set, or batches of (input, label)")
     labels = [y for _, y in batches if y is not None]
     if len({(y.shape[1:], y.dtype) for y in labels}) > 1:
-        raise DataError("the labels of different batches differ in shape or type; give one class index per input")
+        raise DataError("the labels of different batches differ in shape or type; pass one class index per input")
     parts = [x for x, _ in batches]
     x = Inputs.joined(parts) if isinstance(parts[0], Inputs) else torch.cat(parts)
     y = torch.cat(labels)
@@ -189,7 +189,7 @@ def _pair(data: Any) -> tuple[Any, Any] | None:
     first, second = data
     if is_array(first) and is_array(second) and rank(first) and rank(second):
         if rank(first) > 1 == rank(second) and len(first) != len(second) and is_whole(second):
-            raise DataError(f"there are {len(first)} inputs and {len(second)} targets; give one target per input")
+            raise DataError(f"there are {len(first)} inputs and {len(second)} targets; pass one target per input")
         # a tuple is a pair; in a list, two batches of inputs have equal ranks
         clear = isinstance(data, tuple) or (rank(first) > 1 and rank(first) != rank(second))
         return (first, second) if clear and len(first) == len(second) else None
@@ -218,7 +218,7 @@ def _parts(samples: Any, labels: Any) -> Iterator[tuple[Tensor, Any]]:
         shape = tuple(samples.shape) if is_array(samples) else named(samples)
         raise DataError(f"data must have the samples as its first axis; got shape {shape}")
     if labels is not None and len(labels) != len(samples):
-        raise DataError(f"there are {len(samples)} inputs and {len(labels)} targets; give one target per input")
+        raise DataError(f"there are {len(samples)} inputs and {len(labels)} targets; pass one target per input")
     for start in range(0, len(samples), PART):
         part = slice(start, start + PART)
         yield tensor(samples[part]), None if labels is None else labels[part]
@@ -280,7 +280,7 @@ def _grouped(
         if isinstance(x, Inputs):
             if single:  # whose first axes are no batch
                 raise DataError(
-                    "the samples of this data set have several inputs: give batches of them, as of "
+                    "the samples of this data set have several inputs: pass batches of them, as of "
                     "torch.utils.data.DataLoader(data, batch_size=64)"
                 )
             yield x, target

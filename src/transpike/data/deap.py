@@ -75,7 +75,7 @@ def load(
         x = np.concatenate([part[chosen] for part, chosen in zip(images, keep, strict=True)])
         y = np.concatenate([part[chosen] for part, chosen in zip(labels, keep, strict=True)])
         if not len(y):
-            raise DataError(f"deap: no {'test' if wanted else 'training'} segments; give more files, or equalise=False")
+            raise DataError(f"deap: no {'test' if wanted else 'training'} segments; add more files, or equalise=False")
         splits.append(Split(torch.from_numpy(x), torch.from_numpy(y), f"{'test' if wanted else 'training'} segments"))
     note = f"DEAP, {len(paths)} subjects, {label}, split by {split}"
     return Dataset("deap", splits[0], splits[1], ("low", "high"), Preprocessing(), note)

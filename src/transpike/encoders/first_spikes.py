@@ -82,7 +82,7 @@ class FirstSpikes(Encoder):
 
     def _share(self, x: Tensor) -> Tensor:
         if self.largest is None:
-            raise SettingError("the encoder has no range yet: give largest, or convert with calibration data")
+            raise SettingError("the encoder has no range yet: pass largest, or convert with calibration data")
         return x.double() / self.largest
 
 

@@ -79,7 +79,7 @@ def build(
         kind, name = "zoo", spec
     published = weights == "default"
     if published and kind not in ("torchvision", "timm"):
-        raise SettingError(f"only torchvision: and timm: have weights='default'; give {spec} a safetensors file")
+        raise SettingError(f"only torchvision: and timm: have weights='default'; pass {spec} a safetensors file")
     if kind == "zoo":
         module, model = _from_zoo(name, num_classes, in_channels)
     elif kind in ("torchvision", "timm"):
@@ -111,7 +111,7 @@ def _from_zoo(name: str, num_classes: int | None, in_channels: int | None) -> tu
         raise SettingError(f"the zoo has no network {name!r}{elsewhere(name, models)}; known: {known}{hint()}")
     model = models[name]
     if in_channels is None and not model.input_shape:
-        raise SettingError(f"zoo:{name} has no input shape; give input_shape or in_channels")
+        raise SettingError(f"zoo:{name} has no input shape; pass input_shape or in_channels")
     classes, channels = num_classes or model.num_classes, in_channels or model.input_shape[0]
     preprocessing = model.preprocessing
     if model.input_shape and channels != model.input_shape[0]:

@@ -33,7 +33,7 @@ class Embedding(Op):
     def capture(cls, call: Call) -> Captured:
         if call.operator.startswith("one_hot"):
             if call["num_classes"] < 1:
-                raise Refused("its number of classes is the largest number of the data: give it, one_hot(x, classes)")
+                raise Refused("its number of classes is the largest number of the data: pass it, one_hot(x, classes)")
             return cls(weight=torch.eye(call["num_classes"])), (call.wire("self"),)
         weight = call.constant("weight")
         if weight is None:

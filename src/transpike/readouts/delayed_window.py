@@ -35,7 +35,7 @@ class DelayedWindow(Readout):
         if self.share is not None and not 0 <= self.share < 1:
             raise SettingError(f"share must be in [0, 1), not {self.share!r}: it is the excluded share of T")
         if self.delay is not None and self.share is not None:
-            raise SettingError(f"delay={self.delay} and share={self.share} both set the delay: give only one")
+            raise SettingError(f"delay={self.delay} and share={self.share} both set the delay: pass only one")
 
     def calibrated(self, graph: Graph, context: Context) -> "DelayedWindow":
         if self.delay is not None:

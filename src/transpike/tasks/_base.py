@@ -6,7 +6,7 @@ from torch import Tensor
 from transpike.errors import DataError
 
 TWO_OUTPUTS = (
-    "give it two outputs (for a last layer with weights w and bias b: weights (0, w) and biases (0, b), so that class "
+    "use two outputs (for a last layer with weights w and bias b: weights (0, w) and biases (0, b), so that class "
     "1 is the answer where the output is positive)"
 )
 
@@ -56,7 +56,7 @@ def class_numbers(y: Tensor, samples: int, classes: int, where: str = "a batch")
     wanted = f"(batch,) class indices, integers from 0 to {classes - 1}"
     given = f"the targets of {where} are {str(y.dtype).removeprefix('torch.')} of shape {tuple(y.shape)}"
     if y.ndim and y.shape[0] != samples:
-        raise DataError(f"{where} contains {samples} inputs and {len(y)} targets; give one class index per input")
+        raise DataError(f"{where} contains {samples} inputs and {len(y)} targets; pass one class index per input")
     if y.ndim == 2 and y.shape[1] == classes:
         raise DataError(
             f"{given}, but the task needs {wanted}: for one-hot labels write y.argmax(1); soft labels and several "

@@ -192,7 +192,7 @@ def cascade(
     for x, given in with_targets(data, screen.sample_shape):
         y = parts[1].judged.target(given)
         if y is None:
-            raise DataError("a cascade needs targets: give batches of (input, target)")
+            raise DataError("a cascade needs targets: pass batches of (input, target)")
         tally.add(x, y.cpu())
     if not tally.samples:
         raise DataError("there are no samples to evaluate")

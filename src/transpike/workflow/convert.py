@@ -46,7 +46,7 @@ RATES = "firing rates"
 CHECKED = "is exact"
 BYTES = (
     "the calibration inputs are bytes and there is no preprocessing, so the network receives 0..255: if it was "
-    "trained on 0..1, give preprocessing=transpike.Preprocessing()"
+    "trained on 0..1, pass preprocessing=transpike.Preprocessing()"
 )
 
 

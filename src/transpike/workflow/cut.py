@@ -30,7 +30,7 @@ class Selection:
         """``spiking=`` as users give it: a pattern, or several. Raises SettingError for anything else."""
         patterns = () if given is None else (given,) if isinstance(given, str) else tuple(given)
         if given is not None and not patterns:
-            raise SettingError("spiking=() selects nothing: give patterns of modules that spike, like 'backbone.*'")
+            raise SettingError("spiking=() selects nothing: pass patterns of modules that spike, like 'backbone.*'")
         if wrong := [one for one in patterns if not isinstance(one, str) or not one]:
             raise SettingError(f"spiking= takes patterns of module paths, like 'backbone.*', not {wrong[0]!r}")
         return cls(tuple(dict.fromkeys(patterns)))

@@ -124,7 +124,7 @@ def fit_exit(
     if not places:
         raise SettingError(
             f"there is no checkpoint: a run of {steps} steps has none before its last step and after the {late} steps "
-            "that the readout skips; give more timesteps"
+            "that the readout skips; pass more timesteps"
         )
     never = (math.inf,) * len(places)
     asked = exit_task(task)
@@ -193,7 +193,7 @@ def _answers(
         x, given = batch.content
         y = judged.target(given)
         if y is None:
-            raise DataError("an exit needs targets: give batches of (input, target)")
+            raise DataError("an exit needs targets: pass batches of (input, target)")
         ids = torch.arange(batch.first, batch.first + len(x))
         prepared = snn.prepare(x)
         seen = inputs.observe(prepared)
@@ -242,7 +242,7 @@ def _scores(policy: ExitPolicy, logits: Tensor) -> Tensor:
     """(checkpoints, samples)."""
     scores = torch.stack([policy.score(class_logits(logits[k]) / t) for k, t in enumerate(policy.temperatures)])
     if scores.shape != (len(policy.temperatures), logits.shape[1]) or bool(scores.isnan().any()):
-        raise DataError(f"the exit score {policy.score} must give one number per sample, not NaN")
+        raise DataError(f"the exit score {policy.score} must return one number per sample, not NaN")
     return scores
 
 

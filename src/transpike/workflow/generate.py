@@ -159,7 +159,7 @@ def _checked(ids: Tensor, n: int, length: int) -> Tensor:
         raise SettingError(f"n must be an integer of at least 1, not {n!r}")
     if ids.shape[1] + n > length:
         raise SettingError(
-            f"the network takes {length} numbers, but {ids.shape[1]} with {n} more are {ids.shape[1] + n}: give a "
+            f"the network takes {length} numbers, but {ids.shape[1]} with {n} more are {ids.shape[1] + n}: pass a "
             f"smaller n, or only the last {max(1, length - n)} numbers"
         )
     return ids.detach().cpu().long()

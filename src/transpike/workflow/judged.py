@@ -49,7 +49,7 @@ class Judged:
                 if tree.keys[place] not in given:
                     raise DataError(
                         f"the targets are a dictionary with the keys {', '.join(map(repr, given))}, without the output "
-                        f"{self.name!r}: use the names of the outputs as keys, or give the targets of this one alone"
+                        f"{self.name!r}: use the names of the outputs as keys, or pass the targets of this one alone"
                     )
                 given = given[tree.keys[place]]
             elif isinstance(given, (tuple, list)) and len(given) == len(tree.keys) and is_array(given[place]):
@@ -64,7 +64,7 @@ class Judged:
         if given is None:
             return None
         if not isinstance(given, (Mapping, tuple, list)):
-            raise DataError(f"there is a task for each of several outputs: give targets by output, {joint}")
+            raise DataError(f"there is a task for each of several outputs: pass targets by output, {joint}")
         found = {name: Judged(self.structure, name).target(given) for name, _ in joint.parts}
         return joint.packed({name: as_targets(y) for name, y in found.items()})
 
@@ -86,7 +86,7 @@ def asked(structure: Structure | None, task: Tasks | None, output: str | int | N
     """
     if isinstance(task, Mapping):
         if structure is None or output is not None:
-            raise SettingError("a dictionary of tasks is for several outputs, without output=: give one task")
+            raise SettingError("a dictionary of tasks is for several outputs, without output=: pass one task")
         joint = Joint.of(task, structure)
         return joint, Judged(structure, None, joint)
     given = None if task is None else task_given(task)

@@ -101,7 +101,7 @@ def shared(ranks: Ranks, batches: Iterable[Batch], run: Callable[[Batch], Result
         known = max((told[0] for told in found), key=len)
         if any(told[0] != known[: len(told[0])] or (len(told[0]) < len(known) and not told[2]) for told in found):
             raise DataError(
-                "the processes received different samples: give each of them all samples in the same order, without "
+                "the processes received different samples: pass each of them all samples in the same order, without "
                 "a sampler for distributed training, and shuffled by the same seed or not at all"
             )
         # in the order of the batches: an error while the first was read comes before all results

@@ -41,7 +41,7 @@ _FAMILIES: dict[str, str] = {
     _ORDER: "sort argsort topk argmax argmin median kthvalue",
     _RANDOM: "rand randn rand_like randn_like randint normal uniform",
     _ATTENTION: "scaled_dot_product_attention _native_multi_head_attention _transformer_encoder_layer_fwd",
-    "it looks values up by integers that are not an input: give them as an input of int64, and use nn.Embedding": (
+    "it looks values up by integers that are not an input: pass them as an input of int64, and use nn.Embedding": (
         "embedding embedding_bag one_hot"
     ),
     "it adds up along the axis step by step; multiply by a triangular matrix of ones (x @ torch.triu(ones))": "cumsum",

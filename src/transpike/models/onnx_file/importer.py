@@ -146,7 +146,7 @@ class _Reader:
         if None in rest:
             text = ", ".join("?" if size is None else str(size) for size in rest)
             raise SettingError(
-                f"{self.path} leaves sizes of the input {value.name!r} open ({text}): give them with --input-shape "
+                f"{self.path} leaves sizes of the input {value.name!r} open ({text}): pass them with --input-shape "
                 "(input_shape=… in Python), like 3,224,224"
             )
         dtype = TYPES.get(kind.elem_type)

@@ -185,7 +185,7 @@ class ExactTimes(Pass):
             lowest = min(float(batch.min()) for batch in context.batches)
             if lowest < 0:
                 raise DataError(
-                    f"an input of {lowest:.3g} has no spike time; give inputs of at least 0, or leave the input "
+                    f"an input of {lowest:.3g} has no spike time; pass inputs of at least 0, or leave the input "
                     "analogue"
                 )
             graph = _with_input_neuron(graph)

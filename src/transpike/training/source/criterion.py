@@ -62,7 +62,7 @@ class Criterion:
         if self.of_classes and not dataset.train.any_targets:
             return dataset
         if not isinstance(self.task, OutcomeTask | MeasuredTask) or not self.task.needs_targets:
-            raise SettingError(f"{self.task} has no targets to train with: give the task of the targets")
+            raise SettingError(f"{self.task} has no targets to train with: pass the task of the targets")
         if self.smoothing and not self.of_classes:
             raise SettingError(f"label_smoothing is for classes, but the task is {self.task}: omit it")
         before = module.training

@@ -67,7 +67,7 @@ def compare(
     if processes().count > 1:
         raise SettingError(
             "a comparison shares conversions, not samples: call compare() outside of distributed_samples(), in one "
-            "process, and give it an executor (docs/scale.md)"
+            "process, and pass an executor (docs/scale.md)"
         )
     chosen = settings_given(ComparisonSettings, settings)
     runner = _executor(executor, chosen)

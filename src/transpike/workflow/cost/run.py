@@ -313,7 +313,7 @@ class _Runs:
             logits, rows = self.judged.part(whole), None
             if self.task is not None and self.task.needs_targets:
                 if y is None:
-                    raise DataError(f"{self.metric.name} needs targets: give batches of (input, target)")
+                    raise DataError(f"{self.metric.name} needs targets: pass batches of (input, target)")
                 rows = self.task.rows(logits, self.task.check(tuple(logits.shape[1:]), len(x), y.to(x.device)))
             elif self.task is not None:
                 source = self.snn.source.to(device=x.device).run(entering)

@@ -71,7 +71,7 @@ def cuts(
             break
         y = judged.target(given) if asked.needs_targets else None
         if y is None and asked.needs_targets:
-            raise DataError("cuts are compared by a metric that needs targets: give batches of (input, target)")
+            raise DataError("cuts are compared by a metric that needs targets: pass batches of (input, target)")
         prepared = snn.prepare(x[:kept]).cpu()
         inputs.add(prepared)
         with torch.no_grad():

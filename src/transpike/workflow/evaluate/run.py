@@ -94,7 +94,7 @@ def evaluate(
     longest = max((snn.timesteps, *asked, 0 if snn.exit is None else snn.exit.timesteps))
     steps = schedule.check(longest if timesteps is None else timesteps)
     if asked and schedule.every_step and asked[-1] > steps:
-        raise SettingError(f"a run of {steps} steps has no answer after {asked[-1]}; give timesteps={asked[-1]}")
+        raise SettingError(f"a run of {steps} steps has no answer after {asked[-1]}; pass timesteps={asked[-1]}")
     asked = asked or tuple(t for t in schedule.answers(steps) if _runs(snn, t) or t == steps)
     runs = (steps,) if schedule.every_step else asked
     total = len(data.dataset) if hasattr(data, "dataset") and hasattr(data.dataset, "__len__") else None
@@ -121,7 +121,7 @@ def evaluate(
         y = judged.target(given) if asked_task.needs_targets else None
         if y is None and asked_task.needs_targets:
             raise DataError(
-                "evaluation needs targets: give batches of (input, target); without targets, "
+                "evaluation needs targets: pass batches of (input, target); without targets, "
                 "task=transpike.tasks.Fidelity() compares the answers with those of the source network"
             )
         if x.device not in sources:

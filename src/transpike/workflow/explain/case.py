@@ -72,7 +72,7 @@ class Case:
         for x, given in with_targets(data, snn.sample_shape):
             y = judged.target(given) if task.needs_targets else None
             if y is None and task.needs_targets:
-                raise DataError("an explanation needs targets: give batches of (input, target)")
+                raise DataError("an explanation needs targets: pass batches of (input, target)")
             inputs.append(snn.prepare(x[: samples - seen]).cpu().float())
             targets += [] if y is None else [y[: samples - seen]]
             seen += len(inputs[-1])

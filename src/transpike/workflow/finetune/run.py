@@ -59,7 +59,7 @@ def finetune(
     group.in_first(lambda: check_writable(checkpoint, make_folder=True, read_again=True))
     asked, judged = judgement(snn.outputs, getattr(data, "task", None) if task is None else task, output)
     if not asked.needs_targets:
-        raise SettingError(f"{asked} has no targets to train with: give the task of the targets{_and_output(snn)}")
+        raise SettingError(f"{asked} has no targets to train with: pass the task of the targets{_and_output(snn)}")
     samples = samples_of(data, InputNames.of(snn.source.inputs), judged.picked)
     timesteps = snn.schedule.check(chosen.timesteps if chosen.timesteps is not None else snn.timesteps)
     with using_threads(threads):
