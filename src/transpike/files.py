@@ -115,7 +115,7 @@ def save(snn: SNN, path: str | Path, *, metrics: dict[str, Any] | None = None) -
 def _content(snn: SNN, tensors: dict[str, Tensor], metrics: dict[str, Any] | None) -> dict[str, Any]:
     """The network as plain data; its tensors go into ``tensors``. Raises FileError for unregistered classes."""
     if type(snn) is not SNN:
-        raise FileError(f"a file holds an SNN, not a {type(snn).__name__}")
+        raise FileError(f"a file contains an SNN, not a {type(snn).__name__}")
     parts = {name: getattr(snn, name) for name in _FIELDS}
     parts |= {"readout": snn.calibrated_readout} if snn.calibrated_readout is not None else {}
     parts |= {name: value for name in ("exit", "inputs", "before") if (value := getattr(snn, name)) is not None}
@@ -123,8 +123,8 @@ def _content(snn: SNN, tensors: dict[str, Tensor], metrics: dict[str, Any] | Non
     if unregistered := [kind for kind in kinds if registry.file_name(kind) is None]:
         names = ", ".join(f"{kind.__qualname__} of {kind.__module__}" for kind in unregistered)
         raise FileError(
-            f"it holds {names}, which is not registered, so no other program could load it: put @transpike.register on "
-            f"{'the class' if len(unregistered) == 1 else 'each of these classes'}, above @dataclass(frozen=True)"
+            f"it contains {names}, which is not registered, so no other program could load it: put @transpike.register "
+            f"on {'the class' if len(unregistered) == 1 else 'each of these classes'}, above @dataclass(frozen=True)"
         )
     content = {name: encode(part, tensors, name) for name, part in parts.items()}
     outside = {kind.__module__ for kind in kinds if not is_ours(kind.__module__)}
@@ -195,7 +195,7 @@ def load(path: str | Path) -> SNN:
     except (SafetensorError, ValueError, RuntimeError, KeyError, TypeError, OverflowError) as error:
         raise FileError(f"{path} is truncated or damaged ({error}); make it again or restore a copy") from error
     if foreign := sorted({str(value.dtype) for value in tensors.values()} - {str(kind) for kind in DTYPES}):
-        raise FileError(f"{path} holds tensors of {', '.join(foreign)}, which a spiking network does not have")
+        raise FileError(f"{path} contains tensors of {', '.join(foreign)}, which a spiking network does not have")
     text = metadata.get("content", "")
     if _digest(text, tensors) != metadata.get("sha256"):
         raise FileError(f"{path} is damaged: its checksum does not match its content; make it again or restore a copy")
@@ -204,7 +204,9 @@ def load(path: str | Path) -> SNN:
         snn = _network(format1.content(content) if version == "1" else content, tensors)
         _try_out(snn)
     except Exception as error:  # classes, torch and numpy may raise anything for values that no network has
-        raise FileError(f"{path} does not hold a spiking network that this version can read: {_said(error)}") from error
+        raise FileError(
+            f"{path} does not contain a spiking network that this version can read: {_said(error)}"
+        ) from error
     return snn
 
 
@@ -293,19 +295,19 @@ def _not_registered(name: Any, plugins: dict[str, Any]) -> str:
     wrote: list[Any] = plugins.get(package) or []
     if len(wrote) != 2:
         return (
-            f"it holds {name}, which is not registered here and does not belong to an installed plug-in: run the code "
-            f"that defines it, with @transpike.register on it, before loading{registry.hint()}"
+            f"it contains {name}, which is not registered here and does not belong to an installed plug-in: run the "
+            f"code that defines it, with @transpike.register on it, before loading{registry.hint()}"
         )
     distribution, version = wrote
     try:
         there = importlib.metadata.version(str(distribution))
     except (importlib.metadata.PackageNotFoundError, ValueError):
         return (
-            f"it holds {name} of the plug-in {distribution} {version}, which is not installed: install {distribution}, "
-            "or import the module that registers the class"
+            f"it contains {name} of the plug-in {distribution} {version}, which is not installed: install "
+            f"{distribution}, or import the module that registers the class"
         )
     return (
-        f"it holds {name} of the plug-in {distribution} {version}; {distribution} {there} is installed and has not "
+        f"it contains {name} of the plug-in {distribution} {version}; {distribution} {there} is installed and has not "
         f"registered it: install {version}, or import the module that registers the class{registry.hint()}"
     )
 

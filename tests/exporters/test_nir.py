@@ -255,11 +255,14 @@ def test_max_pooling_is_refused_with_what_to_train_instead(tmp_path: Path) -> No
     [
         ("linear-ttfs", "first-spike networks.*export to c or golden"),
         ("tsc", "switch.*has no integer form"),
-        ("sigma-delta", "2 sends levels other .*which nir cannot hold.*such as ecc, or export to golden, onnx or c"),
+        (
+            "sigma-delta",
+            "2 sends levels other .*which nir does not support.*such as ecc, or export to golden, onnx or c",
+        ),
         ("bsnn", "PhaseCycles.*only streaming, windows"),
-        ("burst", "2 sends levels other .*which nir cannot hold"),
-        ("h-mt", "2 sends levels other .*which nir cannot hold"),
-        ("snm", "2 sends levels other .*which nir cannot hold"),
+        ("burst", "2 sends levels other .*which nir does not support"),
+        ("h-mt", "2 sends levels other .*which nir does not support"),
+        ("snm", "2 sends levels other .*which nir does not support"),
     ],
 )
 def test_other_neurons_and_schedules_are_refused(name: str, reason: str, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_a_layer_with_a_weight_of_another_type_than_its_inputs(tmp_path: Path, k
         name = next(name for name in sorted(tensors) if name.startswith("source") and "weight" in name)
         tensors[name] = tensors[name].to(kind)
 
-    with pytest.raises(FileError, match="does not hold a spiking network"):
+    with pytest.raises(FileError, match="does not contain a spiking network"):
         ts.load(changed("ecc", tmp_path / "net.transpike", change))
 
 
@@ -69,7 +69,7 @@ def test_tensors_of_other_shapes(tmp_path: Path, part: str) -> None:
         name = tensor_named(tensors, part)
         tensors[name] = torch.cat([tensors[name].flatten()] * 7)
 
-    with pytest.raises(FileError, match="does not hold a spiking network"):
+    with pytest.raises(FileError, match="does not contain a spiking network"):
         ts.load(changed("ecc", tmp_path / "net.transpike", change))
 
 
@@ -143,7 +143,7 @@ def test_deep_nesting_is_refused(tmp_path: Path, depth: int) -> None:
     )
     metadata = {"transpike": "1", "content": text, "sha256": _digest(text, tensors)}
     (tmp_path / "net.transpike").write_bytes(safetensors.torch.save(tensors, metadata))
-    with pytest.raises(FileError, match="does not hold a spiking network"):
+    with pytest.raises(FileError, match="does not contain a spiking network"):
         ts.load(tmp_path / "net.transpike")
 
 

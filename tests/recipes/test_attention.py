@@ -175,7 +175,7 @@ def test_bags_of_looked_up_rows_convert(mode):
     assert torch.equal(snn.source.parameters()["bag.weight"], model.bag.weight)
     expected = model(x).detach()
     assert float((snn(x) - expected).norm()) <= 0.03 * float(expected.norm())
-    with pytest.raises(DataError, match="looked up among 20 rows, 0 to 19, and holds 25"):
+    with pytest.raises(DataError, match="looked up among 20 rows, 0 to 19, but contains 25"):
         snn(x + 6 + (19 - x.max()))
 
 

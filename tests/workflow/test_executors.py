@@ -295,7 +295,7 @@ def test_a_store_of_another_version_is_refused(tmp_path: Path, monkeypatch: pyte
 
 
 def test_an_empty_store_holds_nothing_to_collect(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match="holds no results"):
+    with pytest.raises(FileError, match="contains no results"):
         compared(store=tmp_path, collect=True)
 
 

@@ -150,7 +150,7 @@ def test_layers_of_pictures_run_over_frames_that_are_merged_with_the_batch(behin
 @pytest.mark.parametrize(
     ("forward", "operator", "why"),
     [
-        (lambda x: x.transpose(0, 1).reshape(x.shape[0], 4, 6, 8), "reshape", "no axis of its output holds whole samples"),
+        (lambda x: x.transpose(0, 1).reshape(x.shape[0], 4, 6, 8), "reshape", "no axis of its output contains whole samples"),
         (lambda x: x.flatten(0, 1).softmax(0).view_as(x), "softmax", "across the batch axis"),
         (lambda x: x[:, :1] + x[:, :1].transpose(0, 1), "add", "the batch on different axes"),
         (lambda x: x.flatten(0, 1).roll(1, 0).view_as(x), "roll", "across the batch axis: the batch is on axis 0 together with 4 parts"),

@@ -262,7 +262,7 @@ def test_what_cannot_be_an_input_is_refused_by_name(branches):
         with pytest.raises(DataError, match=reason):
             ts.convert(model, ECC(timesteps=8), data)
     tokens = ts.convert(made(Tokens), ECC(timesteps=8), WORDS)
-    with pytest.raises(DataError, match="looked up among 20 rows, 0 to 19, and holds 20"):
+    with pytest.raises(DataError, match="looked up among 20 rows, 0 to 19, but contains 20"):
         tokens(WORDS + 1)
     with pytest.raises(DataError, match="must contain integer indices"):
         tokens(WORDS + 0.5)

@@ -271,7 +271,7 @@ def _stored_preprocessing(weights: Path | None) -> Preprocessing | None:
         return None if text is None else Preprocessing(**{k: tuple(v) for k, v in json.loads(text).items()})
     except (ValueError, TypeError, AttributeError, RecursionError) as error:  # SettingError is a ValueError
         raise CheckpointError(
-            f"{weights} holds a preprocessing that is not mean and std ({error}); pass --mean and --std"
+            f"{weights} contains a preprocessing that is not mean and std ({error}); pass --mean and --std"
         ) from error
 
 

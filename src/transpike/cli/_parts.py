@@ -76,7 +76,7 @@ def part_named(key: str, text: str, seed: int = 0) -> Any:
         name = tasks.ALSO_CALLED.get(name, name)
     if key == "task" and name in tasks.TAKE_FUNCTIONS:
         raise SettingError(
-            f"{name} takes a function, which no command line can hold: call it in Python, as "
+            f"{name} takes a function, which cannot be written on a command line: call it in Python, as "
             f"ts.evaluate(snn, data, task=ts.tasks.{name.capitalize()}(…)), or register a custom task"
         )
     if name not in TABLES[key]:

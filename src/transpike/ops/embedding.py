@@ -46,7 +46,7 @@ class Embedding(Op):
             low, high = int(rows.min()), int(rows.max())
             if low < 0 or high >= len(self.weight):
                 raise DataError(
-                    f"an input is looked up among {len(self.weight)} rows, 0 to {len(self.weight) - 1}, and holds "
+                    f"an input is looked up among {len(self.weight)} rows, 0 to {len(self.weight) - 1}, but contains "
                     f"{low if low < 0 else high}"
                 )
         return self.weight[rows]

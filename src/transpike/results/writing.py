@@ -139,7 +139,7 @@ def check_new_folder(path: str | Path, mark: str) -> None:
         if path.exists() and not path.is_dir():
             raise FileError(f"{path} is a file; use the name of a folder")
         if path.is_dir() and any(path.iterdir()) and not (path / mark).is_file():
-            raise FileError(f"{path} holds other files, which would be lost; use the name of a new folder")
+            raise FileError(f"{path} contains other files, which would be lost; use the name of a new folder")
         with _temporary(Path(os.path.realpath(path))):
             return
     except OSError as error:

@@ -132,7 +132,7 @@ def check_exporter(exporter: Exporter, only: Iterable[str] = CASES) -> None:
         except UnsupportedModel as error:
             law(f"it refuses {name} only if that is announced", name not in wanted, error)
             continue
-        law(f"it refuses {name}, which it was not said to hold", name in wanted)
+        law(f"it refuses {name}, which it was not declared to support", name in wanted)
         _check_network(exporter, law, name, whole, samples)
 
 

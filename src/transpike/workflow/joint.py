@@ -96,7 +96,7 @@ class Joint(MeasuredTask):
             checked = part.task.check(self._shape(part.name), samples, y, f"the output {part.name} of {where}")
             found.append(checked.reshape(samples, part.width).double())
         if len({len(y) for y in found}) > 1:
-            raise DataError(f"the targets of the outputs hold different numbers of samples, {[len(y) for y in found]}")
+            raise DataError(f"the targets of the outputs have different numbers of samples, {[len(y) for y in found]}")
         return torch.cat(found, 1)
 
     def check(self, shape: tuple[int, ...], samples: int, target: Tensor, where: str = "a batch") -> Tensor:

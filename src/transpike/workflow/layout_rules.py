@@ -45,7 +45,7 @@ def _view(call: Reading) -> Held:
     sizes, before = sizes_of(value), prod(wire.sizes[: wire.layout.axis]) * wire.layout.outer
     outer, rest = divmod(before, max(1, prod(sizes[:axis])))
     if rest or not outer or times % outer:
-        raise Refused(f"no axis of its output holds whole samples: {wire.layout} of its input")
+        raise Refused(f"no axis of its output contains whole samples: {wire.layout} of its input")
     layout = Layout(axis, outer, times // outer)
     shape = layout.held(sizes)
     if shape == wire.shape:

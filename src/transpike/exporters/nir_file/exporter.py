@@ -86,7 +86,7 @@ class Nir(Exporter):
     def _refuse_layer(self, layer: Layer) -> None:
         if layer.kind == "maximum":
             raise UnsupportedModel(
-                f"{layer.name} is maximum pooling by lateral inhibition, which no node of NIR can hold: train the "
+                f"{layer.name} is maximum pooling by lateral inhibition, for which NIR has no node: train the "
                 f"network with average pooling (nn.AvgPool2d for nn.MaxPool2d) and convert it again, or {ELSEWHERE}"
             )
         if not sources(layer):
@@ -95,7 +95,7 @@ class Nir(Exporter):
             )
         if layer.kind == "readout":
             if layer.initial.any():
-                raise UnsupportedModel(f"{layer.name} starts with charge, which a NIR output cannot hold; {ELSEWHERE}")
+                raise UnsupportedModel(f"{layer.name} starts with charge, which a NIR output cannot have; {ELSEWHERE}")
             return
         if layer.reset != ("subtract" if self.profile == "soft" else "zero"):
             other = "hard" if self.profile == "soft" else "soft"

@@ -68,5 +68,6 @@ def _check_maximum(whole: Whole, layer: Layer) -> None:
     most = whole.timesteps * peak(whole, layer.source)
     if most > FLOAT_LIMIT:
         raise UnsupportedModel(
-            f"{layer.name}: counts up to {most:,} are more than float32 holds; use fewer time steps or input levels"
+            f"{layer.name}: counts up to {most:,} exceed the exact range of float32; use fewer time steps or input "
+            "levels"
         )

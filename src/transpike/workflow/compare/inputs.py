@@ -130,7 +130,7 @@ def _opened(path: Path, generation: int) -> Opened:
         tests, fitting = (_parts_of(content[kind]) for kind in ("data", "fitting"))
         source = decode(content["source"], tensors)
         if not isinstance(source, Graph):
-            raise FileError("it holds no network")
+            raise FileError("it contains no network")
     return source, calibration, Stored(path.parent, tests, places), Stored(path.parent, fitting, places)
 
 

@@ -133,7 +133,7 @@ def enter(store: Store, together: bool = False, begun: bool = False) -> None:
     ours = {"format": FORMAT, "transpike": __version__, "torch": torch.__version__, "code": code_digest()}
     data = store.read(MARK)
     if data is None and begun:
-        raise FileError(f"the store {store} holds no results: measure units into it before you collect them")
+        raise FileError(f"the store {store} contains no results: measure units into it before you collect them")
     if data is not None:
         try:
             found = json.loads(data)
