@@ -340,7 +340,7 @@ def page() -> str:
         "properties from the recipes and from small networks that they convert, and the numbers from `benchmarks/methods.json`.",
         "The docstring of a recipe states differences from its paper. `bsnn` is **reconstructed**: the full paper was not",
         "available and there is no public code. `yoso` is reconstructed, too: its optimisation of thresholds is unpublished",
-        "and replaced by ours. Of `cat` only the abstract was available: base and slots of its φ are **unverified**.", "", "## Properties", "",
+        "and replaced by ours. For `cat`, only the abstract was available: base and slots of its φ are **unverified**.", "", "## Properties", "",
         "n is the number of neuron layers on the longest path, K the steps of a phase cycle. For first spikes T is the",
         "number of slots in a window; `exact-mapping` has continuous time and no T.",
     ]  # fmt: skip

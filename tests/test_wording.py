@@ -53,7 +53,7 @@ def of_module(content: str) -> Iterator[tuple[int, str, str]]:
     for node in ast.walk(tree):
         text = ""
         if isinstance(node, ast.JoinedStr):
-            text = "".join(str(part.value) if isinstance(part, ast.Constant) else "0" for part in node.values)
+            text = "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in parts:
             text = node.value
         if " " in text:
@@ -62,7 +62,7 @@ def of_module(content: str) -> Iterator[tuple[int, str, str]]:
 
 TEXTS: dict[str, tuple[Callable[[str], Iterator[tuple[int, str, str]]], tuple[str, ...]]] = {
     "package": (of_module, ("src/transpike/**/*.py", "examples/**/*.py")),
-    "pages": (of_page, ("README.md", "CONTRIBUTING.md", "docs/**/*.md", "examples/**/*.md")),
+    "pages": (of_page, ("CONTRIBUTING.md", "docs/**/*.md", "examples/**/*.md")),
     "templates": (of_page, ("src/transpike/report/templates/*.html", "src/transpike/report/templates/*.js")),
 }
 NOT_READ = ("docs/adr/",)  # decisions keep the words of their time

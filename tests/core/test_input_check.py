@@ -81,7 +81,7 @@ WRONG = {
     "bytes instead of 0..1": (UNIT, lambda x: x.float(), "raw 0..255: divide by 255; .*--preprocessing unit"),
     "bytes instead of normalised": (NORMAL, lambda x: x.float(), r"divide by 255, then normalise .*--mean 0\.3"),
     "0..1 instead of normalised": (NORMAL, UNIT, r"0\.\.1 without normalisation.*--mean 0\.3"),
-    "normalised instead of 0..1": (UNIT, NORMAL, "look normalised, and the calibration inputs were not"),
+    "normalised instead of 0..1": (UNIT, NORMAL, "look normalised, but the calibration inputs were not"),
     "divided by 255 twice": (UNIT, lambda x: UNIT(x) / 255, "divided by 255 once too often"),
     "0..1 instead of bytes": (lambda x: x.float(), UNIT, "divided by 255 once too often"),
     "normalised twice": (NORMAL, lambda x: NORMAL(NORMAL(x)), "normalised twice"),

@@ -34,7 +34,7 @@ class Balanced(MeasuredTask):
         return Classification().check(shape, samples, target, where)
 
     def statistics(self, output: Tensor, target: Tensor) -> Tensor:
-        """Of each class whether it is the target, and whether it is answered too."""
+        """For each class, whether it is the target, and whether it is also the answer."""
         wanted = F.one_hot(target, output.shape[1]).double()
         right = (output.argmax(1) == target).double()
         return torch.cat([wanted * right[:, None], wanted], 1)

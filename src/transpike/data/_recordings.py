@@ -68,8 +68,8 @@ class Events:
             values = getattr(self, name)
             if values.ndim != 1 or values.dtype.kind not in "iub" or len(values) != len(self.t):
                 raise DataError(
-                    f"{self.source}: {name} is {values.dtype}{list(values.shape)}; t, x, y and p must be whole "
-                    f"numbers, one of each per event, {len(self.t)} here"
+                    f"{self.source}: {name} is {values.dtype}{list(values.shape)}; t, x, y and p must be "
+                    f"integers, one of each per event, {len(self.t)} here"
                 )
             if len(values) and (values.min() < 0 or (limit is not None and values.max() >= limit)):
                 allowed = "times must not be negative" if limit is None else f"{name} must be from 0 to {limit - 1}"

@@ -84,7 +84,7 @@ def _check_capture(op: Op, module: nn.Module, inputs: tuple[Tensor, ...], law: L
 
 
 def torch_has(operator: str) -> bool:
-    """True where torch has an operator that is called so: "relu.default", "library::name.overload"."""
+    """True where torch has an operator of this name: "relu.default", "library::name.overload"."""
     packet, _, overload = operator.rpartition(".")
     library, _, packet = packet.rpartition("::")
     try:

@@ -17,8 +17,8 @@ class BiasShift(Pass):
     """``b ← b + θ / 2T``: over T steps every neuron receives half a threshold.
 
     Equal in sum to v(0) = θ/2. Source: Deng and Gu 2021, section 3.2.
-    Where no bias reaches one neuron layer only (two sides of a function share one current), the layer has one of its
-    own. Raises SettingError for neurons with an initial potential, which would be shifted twice.
+    Where no bias reaches one neuron layer only (two sides of a function share one current), the layer gets a
+    separate one. Raises SettingError for neurons with an initial potential, which would be shifted twice.
     """
 
     def apply(self, graph: Graph, context: Context) -> Graph:

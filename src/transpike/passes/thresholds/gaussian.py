@@ -117,7 +117,7 @@ class GaussianThresholds(Thresholds):
         return Watch(read, add, result)
 
     def _others(self, graph: Graph, context: Context) -> dict[str, Tensor]:
-        """Percentiles for the activations that are no ReLUs, of which the Gaussian gives no threshold."""
+        """Percentiles for the activations that are not ReLUs, for which the Gaussian gives no threshold."""
         names = {
             node.name for node in graph if is_activation(node) and isinstance(node.op, Op) and not node.op.rectifies
         }
@@ -134,7 +134,7 @@ class GaussianThresholds(Thresholds):
         return {name: value for name, value in measured.items() if name in names}
 
     def axes(self, graph: Graph) -> Mapping[str, Axes]:
-        """Activations that are no ReLUs have a threshold for each feature, as of MagnitudeThresholds."""
+        """Activations that are not ReLUs have a threshold for each feature, as of MagnitudeThresholds."""
         features, channels = feature_axes(graph), graph.channel_axes
         return {
             node.name: channels[node.name] if getattr(node.op, "rectifies", True) else features[node.name]

@@ -64,7 +64,7 @@ class MeasuredTally(Tally):
         )
 
     def _named(self, values: Tensor, drawn: Tensor | None) -> list[dict[str, Estimate]]:
-        """Of (rows, metrics) values and resampled ones, each row with intervals by the names of the metrics."""
+        """(rows, metrics) values and resampled ones as rows of estimates with intervals, by metric name."""
         low, high = torch.full_like(values, math.nan).expand(2, *values.shape) if drawn is None else percentiles(drawn)
         names = [metric.name for metric in self.task.metrics]
         return [
