@@ -74,7 +74,7 @@ REFUSED: dict[str, tuple[Recipe, nn.Module | None, str]] = {
     "switches": (TSC(timesteps=STEPS), None, r"^1 .switch.*two spikes.*ecc in whole windows has the same counts"),
     "divided differences": (DCGS(timesteps=STEPS), None, "divided by t.*sigma-delta"),
     "phase cycles": (BSNN(timesteps=STEPS), None, r"PhaseCycles.*such as ecc"),
-    "another function": (StreamingSigmaDelta(timesteps=STEPS), smooth(), "^2 .*sigma-delta of silu.*one or two lines"),
+    "another function": (StreamingSigmaDelta(timesteps=STEPS), smooth(), "^2 .*sigma-delta of silu.*one or two pieces"),
     "settling": (PASCAL(timesteps=4), stairs(), r"LayerSynchronous.*silent steps: use schedule=LayerSynchronous\(\)"),
     "gated pooling": (ECC(timesteps=STEPS, pooling="gated"), pooled(nn.MaxPool2d(2)), "^2 .*gated.*lateral-inhibition"),
     "pooling of currents": (

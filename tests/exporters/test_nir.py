@@ -366,7 +366,7 @@ def test_potentials_that_grow_out_of_the_importers_numbers_are_found(tmp_path: P
 
 def test_what_an_importer_changes_is_refused_by_its_name() -> None:
     several = digits(residual, "soft").whole
-    refused(several, r"3.relu adds charge from .*Norse 1.1.0 drops all of them but one", importer="norse")
+    refused(several, r"3.relu adds charge from .*Norse 1.1.0 drops all of them except one", importer="norse")
     refused(several, r"soft reset.*snnTorch 1.0.0 subtracts it a step late", importer="snntorch")
     Nir(importer="spikingjelly").refuse(several)
     Nir(importer="snntorch", profile="hard").refuse(digits(residual, "hard").whole)

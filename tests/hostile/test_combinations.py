@@ -351,7 +351,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "rate": (lambda: LTB(rate=0.0), SettingError, r"rate must be in \(0, 1\]"),
     "no clip was learned": (lambda: converted(OPI(8)), UnsupportedModel, "use a recipe that calibrates thresholds"),
     "a dead layer": (lambda: converted(ECC(8), silent(), torch.rand(16, 4)), DataError, "never fires .*use more or different calibration data"),
-    "a layer without input": (lambda: converted(SpikeNorm(1, scale=100.0), silent(1.0), torch.rand(16, 4)), DataError, "receives no positive current in 1 steps.*give more time steps"),
+    "a layer without input": (lambda: converted(SpikeNorm(1, scale=100.0), silent(1.0), torch.rand(16, 4)), DataError, "receives no positive current in 1 steps.*use more time steps"),
     # calibration
     "calibrate": (lambda: SNNCalibration(calibrate="dark"), SettingError, "'none', 'light', 'advanced' or 'advanced-weights'"),  # type: ignore[arg-type]
     "calibrate few steps": (lambda: FewSteps(calibrate="light"), SettingError, "'both', 'bias', 'potential' or 'none'"),  # type: ignore[arg-type]
@@ -446,7 +446,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "exact times of a clip": (lambda: converted(ExactMapping(), nn.Sequential(nn.Linear(4, 3), nn.ReLU6(), nn.Linear(3, 2)), torch.rand(16, 4)), UnsupportedModel, "need a plain ReLU: use the recipe"),
     "rule of latches": (lambda: RueckauerLiu(rule="none"), SettingError, "one of first, corrective, dynamic, not 'none'"),
     "spike count, latched currents": (lambda: RueckauerLiu(readout=SpikeCount()), SettingError, "use readout=AccumulatedMembrane"),
-    "resolution beyond the run": (lambda: converted(RueckauerLiu(resolution=1000)), SettingError, "fires after 1000 steps, and a run has 64"),
+    "resolution beyond the run": (lambda: converted(RueckauerLiu(resolution=1000)), SettingError, "fires after 1000 steps, but a run has 64"),
     "latches in a run of other length": (lambda: ts.simulate(converted(RueckauerLiu(timesteps=8)), mlp().x, 9), SettingError, "converted for 8 steps"),
     "exact times in several windows": (lambda: ts.simulate(converted(ExactMapping()), mlp().x, 2), SettingError, "timesteps=1, not 2"),
     "negative input of exact times": (lambda: ts.simulate(converted(ExactMapping(input="spikes"), x=mlp().calibration.abs()), -mlp().x.abs()), DataError, "no spike time"),

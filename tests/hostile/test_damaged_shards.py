@@ -83,7 +83,7 @@ def test_a_name_that_begins_as_a_packed_file_does(tmp_path: Path) -> None:
 
 BAD: dict[str, tuple[list[tuple[str, bytes]], str]] = {
     "no label": ([("a.jpg", b"x"), ("a.txt", b"x")], r"sample a has no label: expected a\.cls .* it has \.jpg, \.txt"),
-    "no picture": ([("a.cls", b"0"), ("a.mp4", b"x")], "sample a has no picture"),
+    "no picture": ([("a.cls", b"0"), ("a.mp4", b"x")], "sample a has no image"),
     "two pictures": ([("a.jpg", b"x"), ("a.png", b"x"), ("a.cls", b"0")], "sample a has several images"),
     "an empty picture": ([("a.jpg", b""), ("a.cls", b"0")], "has 0 bytes"),
     "a word as label": ([("a.jpg", b"x"), ("a.cls", b"cat")], r"a\.cls is 'cat', not a class index"),
@@ -233,7 +233,7 @@ def test_patterns_that_name_no_shards(pattern: str, error: type, says: str, tmp_
 def test_shards_of_different_splits_and_classes(tmp_path: Path) -> None:
     tar(tmp_path / "train-0.tar", samples(range(4)))
     tar(tmp_path / "more.tar", samples(range(4)))
-    with pytest.raises(DataError, match=r"train-0\.tar has the name of a split, and .*more\.tar has not"):
+    with pytest.raises(DataError, match=r"train-0\.tar has the name of a split, but .*more\.tar does not"):
         loaded(tmp_path)
     (tmp_path / "more.tar").rename(tmp_path / "val-0.tar")
     tar(tmp_path / "val-0.tar", samples(range(4), classes=9))

@@ -154,7 +154,7 @@ def test_an_interrupted_reconstruction_ends_with_the_same_bits(digits, trained, 
 
 
 def test_what_cannot_be_reconstructed_is_refused(digits):
-    with pytest.raises(DataError, match="at least 16 calibration inputs, there are 15"):
+    with pytest.raises(DataError, match="at least 16 calibration inputs, but there are 15"):
         ts.convert(digits.model, SHORT, digits.calibration[:15])
     with pytest.raises(DataError, match="the same answer for all calibration inputs"):
         ts.convert(digits.model, SHORT, digits.calibration[:1].expand(20, -1, -1, -1))

@@ -154,7 +154,7 @@ def test_tasks_of_outputs_that_cannot_be_joined_are_refused() -> None:
         ({}, Y, "one for at least one output"),
         ({"mask": Regression()}, Y, "mask of a batch.*needs one real number per output"),
         ({"mask": Binary()}, Y, "the output mask: binary needs one logit"),
-        (TASKS, TARGETS["mask"], "give targets by output"),
+        (TASKS, TARGETS["mask"], "pass targets by output"),
     ):
         with pytest.raises((SettingError, DataError), match=reason):
             ts.evaluate(snn, (X, targets), task=tasks)

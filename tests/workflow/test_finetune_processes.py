@@ -193,7 +193,7 @@ def test_only_the_first_process_reports_and_both_refuse_the_same(folder):
     assert facts(folder, 0)["refused"] == facts(folder, 1)["refused"]
     broken, settings, parts = facts(folder, 0)["refused"]
     assert "the loss is nan in epoch 1, step 1 of 3" in broken
-    assert "learning_rate is 0.001 in process 0, and 0.002 in process 1 of 2" in settings
+    assert "learning_rate is 0.001 in process 0, but 0.002 in process 1 of 2" in settings
     assert parts == "nothing"  # more parts than processes
 
 

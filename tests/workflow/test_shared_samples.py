@@ -203,11 +203,11 @@ def test_processes_share_the_calibration_data(found):
 def test_processes_that_are_not_started_alike_say_so(found):
     assert found[0]["unlike"][:-4] == found[1]["unlike"][:-4] and found[0]["unlike"][-1] == found[1]["unlike"][-1]
     settings, network, samples, inputs, calibration, comparison, words, report, _, version = found[0]["unlike"]
-    assert "timesteps is (2,) in process 0, and (3,) in process 1 of 2" in settings
+    assert "timesteps is (2,) in process 0, but (3,) in process 1 of 2" in settings
     assert "the network is that with the checksum" in network and "received different samples" in samples
     assert "samples is that with the checksum" in inputs and "calibration is that with the checksum" in calibration
     assert "call compare() outside of distributed_samples()" in comparison
-    assert "the version is transpike 0.0 in process 0, and transpike 0.1 in process 1 of 2" in version
+    assert "the version is transpike 0.0 in process 0, but transpike 0.1 in process 1 of 2" in version
     for one in found:
         words, report, gate = one["unlike"][6:9]
         assert "the command is" in words and "--limit 21' in process 1 of 2" in words
