@@ -198,7 +198,7 @@ def test_the_line_that_converts_runs_on_what_it_is_printed_for(module, tmp_path,
     ("change", "says"),
     [
         (lambda t: {"model." + k: v for k, v in t.items()} | {"loss.weight": torch.ones(3)}, "begin with 'model.' fit"),
-        (lambda t: t | {"aux.weight": torch.ones(3), "aux.bias": torch.ones(3)}, "others are left over"),
+        (lambda t: t | {"aux.weight": torch.ones(3), "aux.bias": torch.ones(3)}, "others are not used"),
         (lambda t: {k.replace("linear", "fc").replace("conv1", "stem"): v for k, v in t.items()}, "names are replaced"),
     ],
     ids=["prefix of a part", "too many", "other names"],

@@ -36,10 +36,10 @@ ONE = np.zeros(1, np.uint8)
         ({"train_labels": np.zeros(47, np.int64)}, r"labels are int64\[47\], not an integer for each of 48"),
         ({"train_labels": np.zeros(48)}, "labels are float64"),
         ({"train_labels": np.full(48, -1)}, "labels must be integers of at least 0"),
-        ({"sensor_size": np.array([16])}, "sensor_size is .width, height"),
-        ({"sensor_size": np.array([0, 16])}, "sensor_size is .width, height"),
+        ({"sensor_size": np.array([16])}, "sensor_size must be .width, height"),
+        ({"sensor_size": np.array([0, 16])}, "sensor_size must be .width, height"),
         ({"train_p": np.array([None] * 7200, object)}, "write the arrays as numbers"),
-        ({"class_names": np.array(["one"])}, "label 1 of 1 classes"),
+        ({"class_names": np.array(["one"])}, "label 1 is out of range for 1 classes"),
     ],
 )
 def test_an_archive_that_does_not_fit_itself(tmp_path: Path, changes: dict, words: str) -> None:

@@ -78,7 +78,7 @@ def test_a_member_that_claims_more_bytes_than_it_can_hold(tmp_path: Path) -> Non
     place = content.index(b"PK\x01\x02") + 24  # the unpacked size, in the central directory
     content[place : place + 4] = struct.pack("<I", 2**31)
     path.write_bytes(content)
-    with pytest.raises(DataError, match="claims 2,147,483,648 bytes"):
+    with pytest.raises(DataError, match="declares 2,147,483,648 bytes"):
         data.load(f"npz:{path}")
 
 
@@ -139,7 +139,7 @@ def pictures(folder: Path, content: bytes, name: str = "x.png") -> str:
 @pytest.mark.parametrize("size", [(9000, 9000), (15000, 12000), (15000, 14000), (60000, 60000)])
 def test_a_picture_that_claims_to_be_huge(tmp_path: Path, size: tuple[int, int]) -> None:
     pytest.importorskip("PIL")
-    with pytest.raises(DataError, match=r"x\.png (claims|cannot be read)"):
+    with pytest.raises(DataError, match=r"x\.png (declares|cannot be read)"):
         data.load(pictures(tmp_path, png(*size)), size=8).test.batch([0])
 
 
