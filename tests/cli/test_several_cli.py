@@ -121,7 +121,7 @@ def test_every_command_takes_them(folder, tmp_path):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"train_labels_logits": None, "train_labels_size": None}, "give train_input_NAME for every input"),
+        ({"train_labels_logits": None, "train_labels_size": None}, "add train_input_NAME for every input"),
         ({"train_labels": np.zeros(40, int)}, "or train_labels_OUTPUT for several"),
         ({"train_input_vector": np.zeros((39, 5))}, r"different numbers of samples, \[39, 40\]"),
         ({"test_input_vector": None}, "different inputs: image, vector and image"),

@@ -281,7 +281,7 @@ def test_from_weights_to_a_checked_folder_on_the_command_line(tmp_path: Path) ->
     assert all(0.05 < layer["rate"] < 0.97 for layer in found["layers"])
     for form in ("onnx", "nir"):
         words = ("export", file, "--to", form, "--output", tmp_path / f"net.{form}")
-        assert f"{form} cannot hold first-spike networks" in run(*words, code=3).stderr
+        assert f"{form} does not support first-spike networks" in run(*words, code=3).stderr
     assert "T=4" not in run(*words, "--timesteps", 4, code=3).stdout
 
 

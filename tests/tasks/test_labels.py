@@ -54,7 +54,7 @@ def test_a_single_output_has_no_accuracy_and_the_error_names_the_way_out(entranc
 
 
 WRONG = {
-    "counted from 1": (torch.arange(N) % 10 + 1, r"1 to 10, and the network has 10 classes, 0 to 9: .*write y - 1"),
+    "counted from 1": (torch.arange(N) % 10 + 1, r"1 to 10, but the network has 10 classes, 0 to 9: .*write y - 1"),
     "with -1": (torch.arange(N) % 10 - 1, r"-1 to 8, .*drop samples without a class"),
     "one-hot": (torch.eye(10)[torch.arange(N) % 10], r"write y\.argmax\(1\)"),
     "soft": (torch.full((N, 10), 0.1), r"soft labels and several classes per sample are not supported"),
@@ -62,7 +62,7 @@ WRONG = {
     "real": ((torch.arange(N) % 10).float(), r"float32 of shape \(48,\).*write y\.long\(\)"),
     "not a number": (torch.full((N,), float("nan")), r"real targets, as of a regression, have no accuracy"),
     "true or false": (torch.arange(N) % 2 == 0, r"bool of shape \(48,\).*write y\.long\(\)"),
-    "maps": (torch.zeros(N, 8, 8, dtype=torch.int64), r"of shape \(48, 8, 8\), and the task needs \(batch,\) class"),
+    "maps": (torch.zeros(N, 8, 8, dtype=torch.int64), r"of shape \(48, 8, 8\), but the task needs \(batch,\) class"),
 }
 
 
