@@ -177,7 +177,10 @@ IMAGES = np.zeros((3, 4, 4), np.uint8)
         ({"train_labels": LABELS + 0.5, "train_images": IMAGES}, "not integers"),
         ({"train_labels": LABELS, "train_images": IMAGES.astype(object)}, "write the arrays as numbers"),
         ({"train_labels": LABELS, "train_images": IMAGES + np.nan}, "NaN"),
-        ({"test_labels": LABELS + 5, "test_images": IMAGES, "class_names": np.array(["a"])}, "label 5 is out of range for 1 classes"),
+        (
+            {"test_labels": LABELS + 5, "test_images": IMAGES, "class_names": np.array(["a"])},
+            "label 5 is out of range for 1 classes",
+        ),
         (
             {"train_labels": LABELS, "train_jpeg": np.zeros(9, np.uint8), "train_offsets": np.array([0, 5, 3, 9])},
             "offsets do not fit",

@@ -59,7 +59,10 @@ REFUSED = {
     ),
     "too large": (lambda: Classification().check((4,), 2, torch.tensor([0, 4])), "0 to 4, but the network has 4"),
     "negative": (lambda: Classification().check((4,), 2, torch.tensor([0, -1])), "are -1 to 0"),
-    "too few": (lambda: Classification().check((4,), 2, torch.tensor([0]), "batch 3"), "batch 3 contains 2 inputs and 1"),
+    "too few": (
+        lambda: Classification().check((4,), 2, torch.tensor([0]), "batch 3"),
+        "batch 3 contains 2 inputs and 1",
+    ),
     "maps": (lambda: Classification().check((4, 8, 8), 1, torch.tensor([0])), r"network returns \(batch, 4, 8, 8\)"),
     "fewer classes than k": (lambda: TopK(5).check((4,), 1, torch.tensor([0])), "at least 6 classes"),
     "as many classes as k": (lambda: TopK(4).check((4,), 1, torch.tensor([0])), "every answer would count as correct"),
