@@ -9,7 +9,7 @@ PAGE = HERE.parent / "docs" / "any-activation.md"
 TITLES = {
     "denoiser": ("Denoiser", "LeakyReLU, SiLU, Hardswish, a strided and a transposed convolution, a concatenation; "
                  "28×28 digits (MNIST) with noise of standard deviation 0.7. PSNR in dB."),
-    "unet": ("U-Net", "SiLU, average pooling, bilinear upsampling, concatenations; 32×32 pictures of three digits "
+    "unet": ("U-Net", "SiLU, average pooling, bilinear upsampling, concatenations; 32×32 images of three digits "
              "(MNIST) at random places, one of 11 classes for every pixel. Mean IoU in points, over classes."),
     "mobilenet-v3": ("MobileNetV3's blocks", "hardswish, depthwise convolutions, squeeze-excite of ReLU and "
                      "hardsigmoid; CIFAR-10 (JPEG copy). Accuracy in %."),
@@ -32,8 +32,8 @@ operations, and larger ones of [EfficientNet-Lite0](imagenet.md).
 - **change**: SNN minus ANN, with its 95 % interval (accuracies: paired; other metrics: resampled samples).
 - **error**: √(Σ(o − r)²/Σr²) of the SNN's outputs o and the ANN's r.
 - **operations**: synaptic operations (additions) until then per multiplication of the ANN. A product of two wires counts
-  one for every event of either wire; a wire behind an interpolation counts every path through it.
-- **fp32**, **8 bit**: joules of the SNN by those of the ANN, by the energy models `operations-fp32` (4.6 pJ for a
+  one for every event of either wire; a wire after an interpolation counts every path through it.
+- **fp32**, **8 bit**: joules of the SNN divided by those of the ANN, with the energy models `operations-fp32` (4.6 pJ for a
   multiply-accumulate, 0.9 pJ for an addition) and `operations` (8-bit factors, 0.3 and 0.1 pJ; this ANN is the quantised
   one). The first layer, whose input is analogue, and comparisons with thresholds are included, memory is not.
 - **spikes**: per neuron, until then.

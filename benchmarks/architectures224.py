@@ -55,7 +55,7 @@ class ResNet(nn.Module):
 
 
 class VGG(nn.Module):
-    """Simonyan and Zisserman 2015, configuration D with normalisation; three linear layers behind 7×7 positions."""
+    """Simonyan and Zisserman 2015, configuration D with normalisation; three linear layers after 7×7 positions."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -63,7 +63,7 @@ def page() -> str:
         "Every number, network and data set in the abstracts, captions and tables of the papers that this project is built",
         "from, as far as we could read them, with what we measured. Made by `python benchmarks/claims_page.py`.", "",
         f"{total} claims: {counts['holds']} hold, {counts['explained']} do not and say why, {counts['not judged']} have a number that decides",
-        f"nothing and say why, {counts['not measured']} are not measured and say what is missing. Bounds of our own, which no paper claims,",
+        f"nothing and say why, {counts['not measured']} are not measured and say what is missing. Our additional bounds, which no paper claims,",
         "are among those with a run, and marked “ours”. Numbers that come from memory or from a third party say so.", "",
         "**How they are judged** (`tests/test_claims.py` checks it). n is the number of samples; a bound that is finer than one",
         "sample decides nothing. A value rests on several T, which its row names, unless the paper gives the T, the network was trained for",

@@ -282,7 +282,7 @@ def table(rows: list[TrainedRow]) -> list[str]:
         "",
         "- *Agreement*: share of pictures with the network's class; of a detector, share of the cells in which the network",
         f"  detects something (score ≥ {SURE}) where the same class is detected. *Error*: of the whole output, relative, in the",
-        "  norm of all pictures. Of the ImageNet pictures read agreement and the difference, not the accuracy: they are probably",
+        "  norm of all pictures. For the ImageNet images, read agreement and the difference, not the accuracy: they are probably",
         "  training pictures. Thresholds of that network are from pictures of COCO, which are not those of the test.", "",
         "| weights | input | recipe | neurons | steps | pictures | accuracy, before → after | agreement | error | exact | seconds |",
         "|---|---|---|---|---|---|---|---|---|---|---|",

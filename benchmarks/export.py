@@ -4,9 +4,9 @@
 
 digits: the network of `transpike demo`, T=64, 50 test digits; digits-bytes: with input_bits=8; digits-average: with average pooling, T=32;
 digits-cat: first spikes in 24 slots, trained for them, logarithmic weights of 5 bits, bytes; resnet20: CIFAR, T=16, 4 test images; resnet20-ttfs: first spikes
-with a linear kernel in 8 slots, 2 images; resnet20-max: with maximum pooling (3, 1, padding 1) behind the first activation; ecg: heartbeats, one axis, T=16;
+with a linear kernel in 8 slots, 2 images; resnet20-max: with maximum pooling (3, 1, padding 1) after the first activation; ecg: heartbeats, one axis, T=16;
 nmnist: frames of events. digits-sigma-delta, digits-bursts and digits-windows are other neurons and whole windows, resnet20-sigma-delta is a residual network of
-them. What a network needs and is not there is left out. Accuracy: of the whole-number networks, on the first test samples (`ACCURACY`). A format has one function, which says what
+them. What a network needs and is not there is left out. Accuracy: of the integer networks, on the first test samples (`ACCURACY`). A format has one function, which says what
 is particular to it. Writes export.json next to this file and the tables of docs/export.md (`--page`: only the tables).
 """
 

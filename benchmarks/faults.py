@@ -38,7 +38,7 @@ class Network:
     snn: ts.SNN
     test: tuple[Tensor, Tensor]
     norms: dict[str, nn.BatchNorm2d]
-    pools: dict[str, ts.SNN]  # the layer behind a pool → the network with that pool taken step by step
+    pools: dict[str, ts.SNN]  # the layer after a pool → the network with that pool taken step by step
 
     def explained(self, network: ts.SNN) -> Explanation:
         return ts.explain(network, self.test, samples=len(self.test[1]), oracle=False, changes=False)

@@ -141,7 +141,7 @@ def rows(name: str, snn: ts.SNN, batches: list[dict[str, Any]], labels: Tensor) 
 
 
 def _macs(snn: ts.SNN) -> int:
-    """Multiplications of the layers behind neurons: the first layer multiplies its analogue input in both networks."""
+    """Multiplications of the layers after neurons: the first layer multiplies its analogue input in both networks."""
     synapses = [node for node in snn.source if getattr(node.op, "role", "") == "synapse"]
     return sum(snn.source.macs(node) or 0 for node in synapses[1:])
 
@@ -183,7 +183,7 @@ def main() -> None:
     content = {
         "images": len(order), "order": f"the first {len(order)} of a permutation with seed {SEED}",
         "calibration": f"{len(used)} pictures of COCO", "thresholds": THRESHOLDS, "batch": BATCH,
-        "MACs behind neurons": _macs(networks["sigma-delta"]),
+        "MACs after neurons": _macs(networks["sigma-delta"]),
         "neurons": sum(layer.neurons for layer in networks["sigma-delta"].program.layers if layer.role == "neuron"),
         "ann": {"accuracy": correct / len(order), "interval": wilson(correct, len(order)),
                 "seconds per picture (median)": round(statistics.median([b["seconds"]["ann"] / len(b["ann"]) for b in batches]), 4)},

@@ -3,7 +3,7 @@
     python benchmarks/imagenet_windows.py --data-dir DATA --models-dir MODELS --images 1000
 
 Thresholds of ReLU6 are its ceiling. ``ceiling`` puts pairs of neurons on the linear bottlenecks, ``merged`` makes one
-layer of both; ``qcfs`` leaves weights behind weights, so that a spike takes every path through both. ``calibrated-T`` is
+layer of both; ``qcfs`` leaves weights after weights, so that a spike takes every path through both. ``calibrated-T`` is
 ``ceiling`` with biases and initial potentials corrected for windows of T, which it alone runs, on all pictures. Pictures
 and calibration as in imagenet.py. ``--folder`` keeps the converted networks and what was measured of each batch; a rerun
 continues there.

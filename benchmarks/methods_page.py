@@ -39,7 +39,7 @@ INGREDIENTS = {
 
 
 def network(recipe: Recipe, *extra: nn.Module) -> tuple[nn.Module, Tensor]:
-    """A small network that the recipe can convert, ``extra`` layers behind its first neurons, and inputs for it."""
+    """A small network that the recipe can convert, ``extra`` layers after its first neurons, and inputs for it."""
     torch.manual_seed(0)
 
     def activation(threshold: float) -> nn.Module:
@@ -181,7 +181,7 @@ def measured(content: dict) -> list[str]:
         f"{settings['calibration_samples']:,} calibration images, seed {settings['seed']}, {torches(content['made_with'])};",
         "made by `benchmarks/methods.py`. Accuracy in % after T steps; in brackets the accuracy drop against the ANN on the same",
         "images, in percentage points with a paired 95 % interval. M: synaptic operations per sample in millions. The first images",
-        "are kinder than the others (README): compare rows with each other.",
+        "are easier than the others (README): compare rows with each other.",
         "",
         "### Binary spikes, streaming: total steps = T",
     ]
@@ -340,7 +340,7 @@ def page() -> str:
         "properties from the recipes and from small networks that they convert, and the numbers from `benchmarks/methods.json`.",
         "The docstring of a recipe states differences from its paper. `bsnn` is **reconstructed**: the full paper was not",
         "available and there is no public code. `yoso` is reconstructed, too: its optimisation of thresholds is unpublished",
-        "and replaced by ours. Of `cat` only the abstract was available: base and slots of its φ are **unverified**.", "", "## Properties", "",
+        "and replaced by ours. For `cat`, only the abstract was available: base and slots of its φ are **unverified**.", "", "## Properties", "",
         "n is the number of neuron layers on the longest path, K the steps of a phase cycle. For first spikes T is the",
         "number of slots in a window; `exact-mapping` has continuous time and no T.",
     ]  # fmt: skip
@@ -357,7 +357,7 @@ def page() -> str:
         "## Ingredients", "", "; ".join(f"**{name}**: {text}" for name, text in INGREDIENTS.items()) + ".",
         "● by default, ○ as a setting. The columns are those of Wu et al. 2021, as we interpret them. WN, TB and ECC are the",
         "same network at different scales, with the same spikes ([decision 2](adr/0002-lowered-form-scaled-to-one.md)).",
-        "The neurons of first spikes are not reset; where no scale is marked, thresholds are not scaled.",
+        "The first-spike neurons are not reset; where no scale is marked, thresholds are not scaled.",
     ]  # fmt: skip
     lines += table(["recipe", *INGREDIENTS], [[f"`{r.name}`", *ingredients(r).values()] for r in made])
     lines += [

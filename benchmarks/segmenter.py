@@ -43,7 +43,7 @@ RECIPES: dict[str, Callable[[], Any]] = {
 
 
 def shapes(count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """(count, 3, 32, 32) in 0..1 and the class numbers of the pixels (count, 32, 32)."""
+    """(count, 3, 32, 32) in 0..1 and the class indices of the pixels (count, 32, 32)."""
     random = torch.Generator().manual_seed(seed)
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:

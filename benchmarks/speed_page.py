@@ -18,7 +18,7 @@ files next to it that each part names, and this page is made from them (`benchma
 
 - **R** is time / (T × one forward pass of the ANN in torch, channels last) of the same run; for the ANN itself, time / that
   forward pass. **int8** is time / one forward pass of the ANN in int8 by ONNX Runtime (static quantisation, weights per
-  channel, calibrated on the images that the conversion sees) with as many threads. **peer** is time / the time of the best
+  channel, calibrated on the images that the conversion sees) with the same number of threads. **peer** is time / the time of the best
   mode of SpikingJelly on the same graph.
 - **rate** is spikes per neuron and step; **MiB** is what a run adds at its peak, in a fresh process; **differing** is how many
   neurons sent another sum of levels than in the float64 reference engine, of those of four images.

@@ -2,7 +2,7 @@
 
     python benchmarks/strong_networks.py vgg8 resnet20 mobilenet --folder FOLDER [--data-dir DATA] [--threads 2]
 
-One after another. A run that was stopped goes on behind its last epoch: FOLDER/NAME.checkpoint.safetensors; NAME.jsonl
+One after another. A run that was stopped goes on after its last epoch: FOLDER/NAME.checkpoint.safetensors; NAME.jsonl
 has a line for each epoch. The last epoch is used and the test images are measured once, so that nothing is chosen on
 them. FOLDER/NAME.safetensors has the weights in half precision for --weights of every command, NAME.json their hash,
 accuracy, command and seconds.

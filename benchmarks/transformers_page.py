@@ -12,7 +12,7 @@ MOST = {"sigma-delta(timesteps=10)": 7, "dcgs()": 8}
 HEAD = """# Transformers
 
 `sigma-delta`, `burst-digits` and `dcgs` convert transformers without training, `ecmt` as a rate code, `spikezip` where the
-network is quantised already. What they are is in [methods](methods.md), which operators and families of networks are known
+network is quantised already. They are described in [methods](methods.md), which operators and families of networks are known
 in [operators](operators.md) and [coverage](coverage.md), how decoders generate in [decoders](decoders.md).
 
 ```python
@@ -28,7 +28,7 @@ print(snn(images).shape)  # logits of the last step
 **How.** Every linear layer and every product of two activations (queries · keys, weights · values) receives spikes only: in
 front of each stands a sigma-delta neuron, which sends the changes of its value as signed powers of two. LayerNorm, softmax
 and GELU are functions of what has arrived so far, evaluated again where an input changed. The weights of norms and 1/√d
-become a part of the next weights. Thresholds are one per feature, and one per head behind a softmax. A product of two trains
+become a part of the next weights. Thresholds are one per feature, and one per head after a softmax. A product of two trains
 adds, for each spike, the partner's accumulated state: operations that read states are counted apart, those of pairs that a
 mask hides do not exist.
 
@@ -69,8 +69,8 @@ setting of each T (threshold mode and scale, of eight, by the error on 200 train
 absolute levels that its encoders send per image, *values*: how many of them are not zero; *per value*: levels per such value.
 """
 PEER_TEXT = """
-Its encoders stand behind LayerNorm, GELU and attention only ({encoders} of them; ours has 25 layers of neurons) and send
-whole numbers of any size: about {levels:.0f} levels per value at T = 8, which is a fixed-point number and no spike. Smaller
+Its encoders follow LayerNorm, GELU and attention only ({encoders} of them; ours has 25 layers of neurons) and send
+integers of any size: about {levels:.0f} levels per value at T = 8, which is a fixed-point number and not a spike. Smaller
 thresholds are therefore always better, and the smallest one tried is chosen everywhere. Between queries, keys, softmax and
 values real numbers flow. Its counter of synaptic operations (`SynOpCounter`) finds {counter:.0f}, because no wire carries
 zeros and ones. Both libraries keep the ANN's answers; the rows say what an accelerator would have to execute.

@@ -41,7 +41,7 @@ file is compared with the catalogue before it is used. Weights and converted net
 RULE = """
 **How T and recipe were chosen.** Each network was converted by several recipes and numbers of steps, with 512 training
 samples, and measured on held-out samples, which are neither calibration nor test data (they also chose the epoch; those of
-ResNet-20 were training data of its published weights). Of the conversions that lose at most 1 point
+ResNet-20 were training data of its published weights). Among the conversions that lose at most 1 point
 against the source network there, the one with the fewest synaptic operations is used. The test samples were measured once,
 with that one. Intervals are 95 %: Wilson's of an accuracy, paired of a change. Total steps: until the answer is ready.
 Energy: the spiking network against the quantised network that it replaces ([energy](energy.md)).

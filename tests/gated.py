@@ -77,7 +77,7 @@ class RootMeanSquare(nn.Module):
 
 
 class Block(nn.Module):
-    """``x + o(gelu(f(norm(x))))`` behind a linear layer."""
+    """``x + o(gelu(f(norm(x))))`` after a linear layer."""
 
     def __init__(self, norm: nn.Module) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ class ConvNeXtBlock(nn.Module):
 
 
 class Attention(nn.Module):
-    """One head of attention over tokens, behind a layer normalisation."""
+    """One head of attention over tokens, after a layer normalisation."""
 
     def __init__(self) -> None:
         super().__init__()

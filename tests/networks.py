@@ -153,7 +153,7 @@ def cases() -> st.SearchStrategy[Case]:
 
 @functools.cache
 def network(seed: int) -> Case:
-    """A network of one to four random blocks behind a stem, in one or two dimensions, with a linear head."""
+    """A network of one to four random blocks after a stem, in one or two dimensions, with a linear head."""
     pick = random.Random(seed)
     torch.manual_seed(seed)
     n, channels, size = pick.choice([1, 2, 2]), pick.randint(1, 3), pick.randint(6, 9)
@@ -299,7 +299,7 @@ def converted(case: Case, recipe: ECC, **settings: object) -> SNN:
     """The spiking network, if its layers fire on the inputs and it has a grid (test_grid.py asks how many have)."""
     try:
         snn = convert(case.graph, recipe, case.calibration, **settings)
-    except UnsupportedModel as error:  # a maximum pooling behind a sum of spikes
+    except UnsupportedModel as error:  # a maximum pooling after a sum of spikes
         assume("cannot move before" not in str(error))
         raise
     assume(snn.exactness is None or snn.exactness.timesteps >= recipe.timesteps)

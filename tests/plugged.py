@@ -89,7 +89,7 @@ class RefractoryECC(ts.recipes.ECC):
 
 @dataclass(frozen=True, eq=False)
 class Tangent(Op):
-    """The hyperbolic tangent, which no op of transpike stands for."""
+    """The hyperbolic tangent, which no op of transpike represents."""
 
     aten: ClassVar[tuple[str, ...]] = ("tanh.default",)
     gain: float = 1.0

@@ -102,7 +102,7 @@ SHARED = {
 }
 """Folder → its modules that hold what several members are made of, as ``_base`` does, and that other folders ask for."""
 DERIVED = {
-    "activations.first_spike": "activations.relu",  # the clip that a first spike stands for
+    "activations.first_spike": "activations.relu",  # the clip that a first spike represents
     "ops.linear": "ops.conv",  # a product with a matrix for each channel
     "passes.neurons.first_spikes": "passes.thresholds.squared_error",
     "passes.thresholds.sensitivity": "passes.thresholds.squared_error",
@@ -119,7 +119,7 @@ def test_nothing_else_lies_at_the_root() -> None:
 
 
 def is_private_of_another_folder(importer: str, name: str) -> bool:
-    """True for a name with a part that begins with _, behind a folder of the package that the importer is not in."""
+    """True for a name with a part that begins with _, after a folder of the package that the importer is not in."""
     parts = name.split(".")
     return any(part.startswith("_") for part in parts[1:]) and importer.split(".")[:2] != parts[:2]
 
@@ -195,7 +195,7 @@ def test_an_old_setting_says_the_new_one(made: Callable[[], object], new: str) -
 def test_an_old_engine_says_the_new_one() -> None:
     for old, new in renamed.ENGINES.items():
         assert new in ts.engines.table and old not in ts.engines.table
-        with pytest.raises(ts.TranspikeError, match=f"{old}' is now called '{new}'"):
+        with pytest.raises(ts.TranspikeError, match=f"{old}' has been renamed to '{new}'"):
             engine_named(old)
 
 
@@ -207,7 +207,7 @@ def test_a_subclass_that_overrides_an_old_name_is_refused(contract: type, old: s
     base = {"Cell": ts.neurons.IntegrateAndFire, "Op": ts.ops.Linear, "Recipe": ts.recipes.ECC}[contract]
     new = renamed.MEMBERS[contract][old]
     assert hasattr(base, new) and not hasattr(base, old)
-    with pytest.raises(ts.TranspikeError, match=f"Mine defines '{old}', which is now called '{new}'"):
+    with pytest.raises(ts.TranspikeError, match=f"Mine defines '{old}', which has been renamed to '{new}'"):
         type("Mine", (base,), {old: None, "__module__": "mine"})
 
 
@@ -229,5 +229,5 @@ def test_an_import_of_an_old_name_says_the_new_one(statement: str, new: str) -> 
 
 def test_an_old_name_in_a_mixin_is_refused() -> None:
     mixin = type("Mixin", (), {"steps": ()})
-    with pytest.raises(ts.TranspikeError, match="defines 'steps', which is now called 'passes'"):
+    with pytest.raises(ts.TranspikeError, match="defines 'steps', which has been renamed to 'passes'"):
         type("Mine", (mixin, ts.recipes.ECC), {"__module__": "mine"})

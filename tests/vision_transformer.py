@@ -9,7 +9,7 @@ FEATURES, HEADS, TOKENS, PATCH = 16, 2, 17, 2
 
 
 class Block(nn.Module):
-    """Attention and a fully connected part, each behind a layer norm."""
+    """Attention and a fully connected part, each after a layer norm."""
 
     def __init__(self) -> None:
         super().__init__()

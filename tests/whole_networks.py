@@ -1,4 +1,4 @@
-"""Networks in whole numbers with what enters them and what they answer, for the tests of exporters.
+"""Networks in integers with what enters them and what they answer, for the tests of exporters.
 
 Whatever an exporter writes must give the same numbers; a network in which little or nearly everything fires could agree
 by chance, so their spike rates are asserted here.
@@ -25,7 +25,7 @@ from transpike.schedules import LayerSynchronous
 
 @dataclass(frozen=True, eq=False)
 class Exported:
-    """A network in whole numbers, samples, and what its own run gives; ``snn`` and ``x`` where it was converted."""
+    """A network in integers, samples, and what its own run gives; ``snn`` and ``x`` where it was converted."""
 
     whole: Whole
     samples: Samples

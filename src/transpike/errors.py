@@ -13,7 +13,7 @@
     └── GateFailed               a bound given by the user was not met                     (4)
 
 The command line exits with these codes; an OSError, such as a full disk, is 5 as well, an interruption 130.
-Every message names the place, the cause and the way out.
+Every message names the place, the cause and the remedy.
 """
 
 import re

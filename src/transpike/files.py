@@ -40,7 +40,7 @@ VERSION = 2
 READS = (1, 2)
 """Versions of the format that ``load`` reads; ``core.format1`` maps the names of version 1."""
 ZOO = "zoo:"
-"""In front of a name, in place of a file: the converted network that comes with the package."""
+"""Before a name, in place of a file: the converted network that comes with the package."""
 LARGEST_HEADER = 64 * 2**20
 """Bytes; the header of a typical file has a few hundred kilobytes."""
 LARGEST_TRIAL = 2**26
@@ -111,7 +111,7 @@ def save(snn: SNN, path: str | Path, *, metrics: dict[str, Any] | None = None) -
         data = tensor_bytes(tensors, metadata)
         if (size := int.from_bytes(data[:8], "little")) > LARGEST_HEADER:
             raise FileError(
-                f"its header would have {size:,} bytes, and at most {LARGEST_HEADER:,} are read: store fewer metrics"
+                f"its header would have {size:,} bytes, but at most {LARGEST_HEADER:,} are read: store fewer metrics"
             )
     except (TranspikeError, SafetensorError, TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
         raise FileError(f"{path} is not written, because it could not be loaded again: {error}") from error
@@ -122,7 +122,7 @@ def save(snn: SNN, path: str | Path, *, metrics: dict[str, Any] | None = None) -
 def _content(snn: SNN, tensors: dict[str, Tensor], metrics: dict[str, Any] | None) -> dict[str, Any]:
     """The network as plain data; its tensors go into ``tensors``. Raises FileError for unregistered classes."""
     if type(snn) is not SNN:
-        raise FileError(f"a file holds an SNN, not a {type(snn).__name__}")
+        raise FileError(f"a file contains an SNN, not a {type(snn).__name__}")
     parts = {name: getattr(snn, name) for name in _FIELDS}
     parts |= {"readout": snn.calibrated_readout} if snn.calibrated_readout is not None else {}
     parts |= {name: value for name in ("exit", "inputs", "before") if (value := getattr(snn, name)) is not None}
@@ -130,8 +130,8 @@ def _content(snn: SNN, tensors: dict[str, Tensor], metrics: dict[str, Any] | Non
     if unregistered := [kind for kind in kinds if registry.file_name(kind) is None]:
         names = ", ".join(f"{kind.__qualname__} of {kind.__module__}" for kind in unregistered)
         raise FileError(
-            f"it holds {names}, which is not registered, so no other program could load it: put @transpike.register on "
-            f"{'the class' if len(unregistered) == 1 else 'each of these classes'}, above @dataclass(frozen=True)"
+            f"it contains {names}, which is not registered, so no other program could load it: put @transpike.register "
+            f"on {'the class' if len(unregistered) == 1 else 'each of these classes'}, above @dataclass(frozen=True)"
         )
     content = {name: encode(part, tensors, name) for name, part in parts.items()}
     outside = {kind.__module__ for kind in kinds if not is_ours(kind.__module__)}
@@ -186,8 +186,8 @@ def load(path: str | Path) -> SNN:
     imported by name: a plug-in must be installed, or the program must register its classes before loading. Raises
     FileError for a file that is truncated, damaged, foreign or of another version, and for classes that are not
     registered; the message names the plug-in that wrote them. Raises SettingError for a network that the zoo has not
-    converted (``transpike.models.pretrained`` lists those that it has). Of an address also what
-    ``transpike.hub.client.download`` raises.
+    converted (``transpike.models.pretrained`` lists those that it has), and what ``transpike.hub.client.download``
+    raises for an address.
     """
     if str(path).startswith(ZOO):
         path = trained(str(path)).converted_path()
@@ -210,7 +210,7 @@ def load(path: str | Path) -> SNN:
     except (SafetensorError, ValueError, RuntimeError, KeyError, TypeError, OverflowError) as error:
         raise FileError(f"{path} is truncated or damaged ({error}); make it again or restore a copy") from error
     if foreign := sorted({str(value.dtype) for value in tensors.values()} - {str(kind) for kind in DTYPES}):
-        raise FileError(f"{path} holds tensors of {', '.join(foreign)}, which a spiking network does not have")
+        raise FileError(f"{path} contains tensors of {', '.join(foreign)}, which a spiking network does not have")
     text = metadata.get("content", "")
     if content_digest(text, tensors) != metadata.get("sha256"):
         raise FileError(f"{path} is damaged: its checksum does not match its content; make it again or restore a copy")
@@ -219,12 +219,14 @@ def load(path: str | Path) -> SNN:
         snn = _network(format1.content(content) if version == "1" else content, tensors)
         _try_out(snn)
     except Exception as error:  # classes, torch and numpy may raise anything for values that no network has
-        raise FileError(f"{path} does not hold a spiking network that this version can read: {_said(error)}") from error
+        raise FileError(
+            f"{path} does not contain a spiking network that this version can read: {_said(error)}"
+        ) from error
     return snn
 
 
 def _said(error: Exception) -> str:
-    """What an error says, with its type if it is not one of transpike's, and not much of a value that it quotes."""
+    """The message of an error, with its type if it is not one of transpike's; quoted values are shortened."""
     text = str(error) if isinstance(error, TranspikeError) else f"{type(error).__name__}: {error}"
     return text if len(text) < 1000 else f"{text[:1000]} …"
 
@@ -242,11 +244,11 @@ def _try_out(snn: SNN) -> None:
         nothing = torch.zeros(1, *snn.source.input_shape)
         answer = snn.source.run(nothing)
         if snn.before is not None and snn.entering(nothing).shape[1:] != snn.graph.input_shape:
-            raise FileError("its analogue part before the spiking one does not fit it")
+            raise FileError("the analogue part before the spiking part does not match it")
         if snn.rest is not None:
             fits = snn.rest.input_shape == snn.graph.output.shape
             if not fits or snn.rest.output.shape != answer.shape[1:]:
-                raise FileError("its analogue part behind the spiking one does not fit it")
+                raise FileError("the analogue part after the spiking part does not match it")
 
 
 def _network(content: dict[str, Any], tensors: dict[str, Tensor]) -> SNN:
@@ -295,7 +297,7 @@ def _check_layers(graph: Graph, ranges: dict[str, Tensor], rates: dict[str, floa
             what = f"{value.dtype} {list(value.shape)}"
             raise FileError(f"the range of {name} is {what}, not one finite number for each of its channels")
     if wrong := [name for name, rate in rates.items() if not 0 <= rate < math.inf]:
-        raise FileError(f"the spike rates of {', '.join(wrong)[:200]} are not numbers from 0 on")
+        raise FileError(f"the spike rates of {', '.join(wrong)[:200]} are not numbers of at least 0")
     if steps is not None:
         check_timesteps(steps)
 
@@ -308,19 +310,19 @@ def _not_registered(name: Any, plugins: dict[str, Any]) -> str:
     wrote: list[Any] = plugins.get(package) or []
     if len(wrote) != 2:
         return (
-            f"it holds {name}, which is not registered here and does not belong to an installed plug-in: run the code "
-            f"that defines it, with @transpike.register on it, before loading{registry.hint()}"
+            f"it contains {name}, which is not registered here and does not belong to an installed plug-in: run the "
+            f"code that defines it, with @transpike.register on it, before loading{registry.hint()}"
         )
     distribution, version = wrote
     try:
         there = importlib.metadata.version(str(distribution))
     except (importlib.metadata.PackageNotFoundError, ValueError):
         return (
-            f"it holds {name} of the plug-in {distribution} {version}, which is not installed: install {distribution}, "
-            "or import the module that registers the class"
+            f"it contains {name} of the plug-in {distribution} {version}, which is not installed: install "
+            f"{distribution}, or import the module that registers the class"
         )
     return (
-        f"it holds {name} of the plug-in {distribution} {version}; {distribution} {there} is installed and has not "
+        f"it contains {name} of the plug-in {distribution} {version}; {distribution} {there} is installed and has not "
         f"registered it: install {version}, or import the module that registers the class{registry.hint()}"
     )
 
@@ -339,5 +341,5 @@ def _metadata(data: bytes, path: str | Path) -> dict[str, str]:
     if not all(isinstance(value, str) for value in metadata.values()):
         raise FileError(f"{path} is damaged or not a transpike file: the metadata of its header is not text")
     if "transpike" not in metadata:
-        raise FileError(f"{path} is a safetensors file without a spiking network; give weights with --weights instead")
+        raise FileError(f"{path} is a safetensors file without a spiking network; pass weights with --weights instead")
     return metadata

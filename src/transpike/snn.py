@@ -61,8 +61,8 @@ class SNN(ModuleLike):
     statistics of the calibration inputs after preprocessing, which every run is checked against; None: unknown, for
     networks of older files.
 
-    Of a hybrid network ``graph`` is the part that spikes, which the patterns ``spiking`` select; ``before`` is the
-    analogue part in front of it, computed once, whose output is its input, and ``rest`` the one behind it.
+    For a hybrid network, ``graph`` is the part that spikes, which the patterns ``spiking`` select; ``before`` is the
+    analogue part before it, computed once, whose output is its input, and ``rest`` the one after it.
     """
 
     graph: Graph
@@ -100,7 +100,7 @@ class SNN(ModuleLike):
 
     @property
     def rest(self) -> Graph | None:
-        """The analogue part of a hybrid network behind its spiking part; None if there is none."""
+        """The analogue part of a hybrid network after its spiking part; None if there is none."""
         return self.readout.network if isinstance(self.readout, AnalogueRest) else None
 
     @property
@@ -109,7 +109,7 @@ class SNN(ModuleLike):
         return self.before is not None or self.rest is not None
 
     def entering(self, prepared: Tensor) -> Tensor:
-        """What enters the spiking part for prepared inputs: what the analogue part before it makes of them, if any."""
+        """The input of the spiking part: prepared inputs, or the output of the analogue part before it."""
         if self.before is None:
             return prepared
         return self.before.to(device=prepared.device).run(prepared.double()).float()
@@ -231,7 +231,7 @@ class SNN(ModuleLike):
             self.encoder.check(prepared)
             return prepared
         if isinstance(x, Inputs):
-            raise DataError(f"the network has one input, and {len(x.values)} are given")
+            raise DataError(f"the network has one input, but {len(x.values)} were passed")
         if not isinstance(x, Tensor) or x.is_complex():
             kind = "complex tensor" if isinstance(x, Tensor) else type(x).__name__
             line = "; write torch.from_numpy(x)" if kind == "ndarray" else ""
@@ -243,10 +243,10 @@ class SNN(ModuleLike):
             single = "; for one sample write x[None]" if tuple(x.shape[lead - 1 :]) == expected else ""
             raise DataError(f"the network takes ({', '.join(map(str, axes + expected))}), not {tuple(x.shape)}{single}")
         if not len(x):
-            raise DataError("the batch is empty; give at least one sample")
+            raise DataError("the batch is empty; pass at least one sample")
         x = x.detach().float()  # runs have no gradients
         if not bool(torch.isfinite(x).all()):
-            raise DataError("the input holds NaN or infinite values, or values beyond float32")
+            raise DataError("the input contains NaN or infinite values, or values beyond float32")
         self.encoder.check(x)
         return x
 
@@ -272,10 +272,12 @@ class SNN(ModuleLike):
     def with_preprocessing(self, preprocessing: Preprocessing) -> "SNN":
         """A copy that applies ``preprocessing`` to its inputs, for networks converted on preprocessed data."""
         if InputNames.of(self.source.inputs) is not None:
-            raise SettingError("of several inputs each has its preprocessing: give convert a dictionary by name")
+            raise SettingError(
+                "a network with several inputs has one preprocessing per input: pass convert a dictionary by name"
+            )
         if self.preprocessing is not None and self.preprocessing.whole != preprocessing.whole:
             raise SettingError(
-                "the network takes whole numbers, which its preprocessing makes (input_bits): convert it again with "
+                "the network takes integers, which its preprocessing makes (input_bits): convert it again with "
                 "another preprocessing"
             )
         if self.encoder.has_frames and not preprocessing.is_identity:
@@ -324,7 +326,7 @@ class SNN(ModuleLike):
         if sample_ids is None:
             sample_ids = torch.arange(len(x))
         elif not isinstance(sample_ids, Tensor) or sample_ids.shape != (len(x),):
-            raise DataError(f"sample_ids must be a tensor of {len(x)} whole numbers, one for each sample")
+            raise DataError(f"sample_ids must be a tensor of {len(x)} integers, one for each sample")
         ids = sample_ids.to(x.device)
         limit, traces = engine.batch_limit(self.program), []
         with torch.no_grad():
@@ -389,6 +391,6 @@ def takes_snn(function: Callable[Arguments, Result]) -> Callable[Arguments, Resu
 def _described(op: PackedInput) -> str:
     """One of several inputs as text."""
     if op.is_static:
-        return "whole numbers, looked up" if op.whole else op.describe()
+        return "integers, looked up" if op.whole else op.describe()
     given = "none" if op.preprocessing is None else str(op.preprocessing)
     return f"preprocessing: {given}; calibrated on {op.statistics or 'unknown inputs'}"

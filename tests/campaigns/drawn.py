@@ -72,7 +72,7 @@ class _Draw:
     network: Network = field(default_factory=Network)
     text: list[str] = field(default_factory=list)
     spiking: set[int] = field(default_factory=set)
-    """Wires behind an activation, which may be pooled or sliced."""
+    """Wires after an activation, which may be pooled or sliced."""
 
     @property
     def last(self) -> int:

@@ -161,7 +161,7 @@ def test_pictures_of_several_results_are_refused_before_the_work(file, tmp_path)
     done = invoked("report", "--output", tmp_path / "out.png", file, tmp_path)
     assert (
         done.exit_code == 2
-        and "a picture cannot show these results: save them as .html, .json, .txt, .csv, .md or .tex" in done.stderr
+        and "a figure cannot show these results: save them as .html, .json, .txt, .csv, .md or .tex" in done.stderr
     )
 
 
@@ -182,9 +182,9 @@ def test_standard_output_is_not_mixed_with_a_file(file, tmp_path, monkeypatch):
 
 def test_a_training_into_the_null_device_needs_a_checkpoint_elsewhere(file, tmp_path):
     done = invoked("train", "--output", os.devnull, file, tmp_path)
-    assert done.exit_code == 2 and "/dev/null is no regular file, so give --checkpoint too" in done.stderr
+    assert done.exit_code == 2 and "/dev/null is not a regular file, so --checkpoint is needed too" in done.stderr
     done = invoked("train", "--checkpoint", os.devnull, file, tmp_path)
-    assert "/dev/null is a pipe or a device, and this file is read again" in done.stderr
+    assert "/dev/null is a pipe or a device, but this file is read again" in done.stderr
 
 
 def test_two_outputs_in_one_file_are_refused(file, tmp_path):

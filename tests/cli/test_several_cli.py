@@ -121,7 +121,7 @@ def test_every_command_takes_them(folder, tmp_path):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"train_labels_logits": None, "train_labels_size": None}, "give train_input_NAME for every input"),
+        ({"train_labels_logits": None, "train_labels_size": None}, "add train_input_NAME for every input"),
         ({"train_labels": np.zeros(40, int)}, "or train_labels_OUTPUT for several"),
         ({"train_input_vector": np.zeros((39, 5))}, r"different numbers of samples, \[39, 40\]"),
         ({"test_input_vector": None}, "different inputs: image, vector and image"),
@@ -137,7 +137,7 @@ def test_unusable_archives_are_refused(folder, tmp_path, change, reason):
 
 def test_targets_without_a_task_are_class_numbers(folder, tmp_path):
     arrays = {key: value for key, value in np.load(folder / "logits.npz").items() if "labels" not in key}
-    for labels, reason in ((np.zeros((40, 2)), "give an entry task"), (np.full(40, -1), "whole numbers from 0 on")):
+    for labels, reason in ((np.zeros((40, 2)), "add an entry task"), (np.full(40, -1), "integers of at least 0")):
         np.savez(tmp_path / "bad.npz", **arrays, train_labels=labels, test_labels=np.zeros(24, int))
         with pytest.raises(DataError, match=reason):
             ts.data.load(tmp_path / "bad.npz")

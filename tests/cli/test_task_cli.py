@@ -73,7 +73,7 @@ def test_a_data_set_knows_its_task(folder) -> None:
     assert found["snn"]["curve"][-1]["metrics"]["mean IoU"]["value"] == expected and expected > 0.3
     other = json.loads(run("evaluate", folder / "net.transpike", *own, "--task", "fidelity").stdout)
     assert other["task"] == "fidelity"  # the flag counts before the data set
-    with pytest.raises(DataError, match="targets are no class numbers; name their task"):
+    with pytest.raises(DataError, match="targets are not class indices; name their task"):
         ts.data.Dataset("x", data.train, data.test, (), data.preprocessing)
     with pytest.raises(DataError, match=r"pixel-classification.* needs logits"):
         ts.train(nn.Sequential(nn.Flatten(), nn.Linear(72, 3)), data, ts.Training(epochs=1))

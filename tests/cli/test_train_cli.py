@@ -236,7 +236,7 @@ def test_a_killed_command_goes_on_and_another_activation_is_refused(tmp_path: Pa
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--activation", "qfcs"), "no activation is called 'qfcs'"),
+        (("--activation", "qfcs"), "there is no activation named 'qfcs'"),
         (("--activation", "qcfs:level=3"), "it has levels"),
         (("--activation", "qcfs:levels=0"), "levels must be"),
         (("--activation", "qcfs:levels=many"), "not a valid integer"),

@@ -206,7 +206,7 @@ MODULES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "tensor_split": (lambda: Apply(lambda x: x.tensor_split(3, 2)[1]), IMAGE),
     "tensor_split at places": (lambda: Apply(lambda x: x.tensor_split((2, 5), 2)[1]), IMAGE),
     "stack": (lambda: Apply(lambda x: torch.stack([x, -x], 1)), IMAGE),
-    "stack behind": (lambda: Apply(lambda x: torch.stack([x, -x], -1)), IMAGE),
+    "stack after": (lambda: Apply(lambda x: torch.stack([x, -x], -1)), IMAGE),
     "concatenate": (lambda: Apply(lambda x: torch.concatenate([x, x], 1)), IMAGE),
     "hstack": (lambda: Apply(lambda x: torch.hstack([x, x])), IMAGE),
     "cat with zeros of the batch": (lambda: Apply(lambda x: torch.cat([x.new_zeros(len(x), 2, 9), x], 1)), LINE),
@@ -294,7 +294,7 @@ def test_every_operator_of_the_tables_is_captured_somewhere_above():
     claimed = {name for kind in (*ops.members, *activations.members) for name in kind.aten}
     unseen = (
         claimed - seen - {"embedding.default", "one_hot.default"}
-    )  # which take whole numbers: tests/workflow/test_several_inputs.py
+    )  # which take integers: tests/workflow/test_several_inputs.py
     # aliases that torch.export of this version never writes for a module in eval mode
     assert unseen <= ALIASES, " ".join(sorted(unseen - ALIASES))
 

@@ -436,7 +436,7 @@ def test_parts_of_a_pass_report_the_progress_of_all():
 
 
 class Sums(nn.Module):
-    """Neurons a, b, c, d whose spikes meet in chained sums, behind a pool and through a flattening; e meets a current."""
+    """Neurons a, b, c, d whose spikes meet in chained sums, after a pool and through a flattening; e meets a current."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -498,7 +498,7 @@ def test_one_pass_sets_any_neuron(general, own):
     [
         (ts.neurons.Retimed, (), "Retimed has no field threshold, initial"),
         (ts.neurons.Burst, (("gama", 3),), "Burst has no setting gama; it has gamma"),
-        (ts.neurons.Burst, (("gamma", 0),), "gamma must be a whole number"),
+        (ts.neurons.Burst, (("gamma", 0),), "gamma must be an integer"),
         (int, (), "derived from Neuron"),
     ],
 )

@@ -223,7 +223,7 @@ def test_data_networks_and_chips_from_outside_are_found_by_name(registered, data
     [
         (
             lambda: ts.register(_copy(plugged.OurECC, "ecc")),
-            r"'ecc' is taken twice.*ECC in transpike\.recipes\.ecc.*plugged",
+            r"'ecc' is used twice.*ECC in transpike\.recipes\.ecc.*plugged",
         ),
         (lambda: ts.register(_copy(plugged.OurECC, "our-ecc", module="elsewhere")), "our-ecc.*plugged.*elsewhere"),
         (lambda: ts.register(_copy(plugged.OurECC, "other")), "'plugged:OurECC' in files"),
@@ -231,7 +231,7 @@ def test_data_networks_and_chips_from_outside_are_found_by_name(registered, data
         (lambda: ts.register(_copy(plugged.OurECC, "our:ecc", module="elsewhere")), "cannot be the name"),
         (lambda: ts.register(int), "no family"),
         (lambda: ts.register(plugged.blobs), 'kind="data"'),
-        (lambda: ts.register(kind="dataset", name="x")(plugged.blobs), "no kind is called 'dataset'"),
+        (lambda: ts.register(kind="dataset", name="x")(plugged.blobs), "there is no kind named 'dataset'"),
         (lambda: ts.register(kind="data")(plugged.blobs), "a name"),
         (lambda: ts.register(kind="recipe")(plugged.PerSpike), "must be a Recipe"),
         (lambda: ts.register(kind="chip", name="x")(plugged.blobs), "must be a Chip"),
@@ -267,7 +267,7 @@ BUILT_IN_NAMES = [
 @pytest.mark.parametrize(("kind", "name"), BUILT_IN_NAMES)
 def test_names_of_our_chips_and_data_sets_are_taken(kind, name, registered):
     before = dict(registry.families[kind].entries)
-    with pytest.raises(SettingError, match=f"the {kind} name '{name}' is taken twice, by '{name}' in transpike"):
+    with pytest.raises(SettingError, match=f"the {kind} name '{name}' is used twice, by '{name}' in transpike"):
         if kind == "chip":
             ts.register(ts.chips.Chip(name, "Mine", max_layers=1))
         else:
@@ -388,7 +388,7 @@ def test_a_plug_in_that_fails_is_named_and_leaves_the_others_alone(installed, fr
     said = " ".join(str(warning.message) for warning in caught)
     assert "'bad' of seam-bad 0.1" in said and "nowhere_at_all" in said and "'half' of seam-half 0.2" in said
     assert "good" in names and "half" not in names  # a plug-in is there whole or not at all
-    with pytest.raises(SettingError, match=r"no recipe is called 'half'.*could not be loaded.*seam-half 0\.2"):
+    with pytest.raises(SettingError, match=r"there is no recipe named 'half'.*could not be loaded.*seam-half 0\.2"):
         registry.families["recipe"].get("half")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -397,7 +397,7 @@ def test_a_plug_in_that_fails_is_named_and_leaves_the_others_alone(installed, fr
 
 def test_a_plug_in_that_takes_a_name_of_ours_is_left_out(installed, fresh):
     distribution(installed, "seam-good", "1.2", {"good": "seam_good"}, seam_good=GOOD.replace('"good"', '"ecc"'))
-    with pytest.warns(registry.PluginWarning, match=r"'ecc' is taken twice.*transpike\.recipes\.ecc.*seam_good"):
+    with pytest.warns(registry.PluginWarning, match=r"'ecc' is used twice.*transpike\.recipes\.ecc.*seam_good"):
         assert ts.recipes.table["ecc"] is ts.recipes.ECC
 
 

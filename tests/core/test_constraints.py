@@ -32,11 +32,11 @@ class Made:
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"count": 0}, "count must be a whole number of eggs from 1 on, not 0"),
-        ({"count": 2.0}, "count must be a whole number of eggs, not 2.0"),
-        ({"count": True}, "count must be a whole number of eggs, not True"),
-        ({"count": None}, "count must be a whole number of eggs, not None"),
-        ({"share": 1}, "share must be a number from 0 to below 1, not 1"),
+        ({"count": 0}, "count must be an integer number of eggs, at least 1, not 0"),
+        ({"count": 2.0}, "count must be an integer number of eggs, not 2.0"),
+        ({"count": True}, "count must be an integer number of eggs, not True"),
+        ({"count": None}, "count must be an integer number of eggs, not None"),
+        ({"share": 1}, "share must be a number of at least 0 and below 1, not 1"),
         ({"share": math.nan}, "share must be a number"),
         ({"share": -math.inf}, "share must be a number"),
         ({"rate": 2.5}, "rate must be a number from 0 to 2, not 2.5"),

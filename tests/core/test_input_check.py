@@ -81,7 +81,7 @@ WRONG = {
     "bytes instead of 0..1": (UNIT, lambda x: x.float(), "raw 0..255: divide by 255; .*--preprocessing unit"),
     "bytes instead of normalised": (NORMAL, lambda x: x.float(), r"divide by 255, then normalise .*--mean 0\.3"),
     "0..1 instead of normalised": (NORMAL, UNIT, r"0\.\.1 without normalisation.*--mean 0\.3"),
-    "normalised instead of 0..1": (UNIT, NORMAL, "look normalised, and the calibration inputs were not"),
+    "normalised instead of 0..1": (UNIT, NORMAL, "look normalised, but the calibration inputs were not"),
     "divided by 255 twice": (UNIT, lambda x: UNIT(x) / 255, "divided by 255 once too often"),
     "0..1 instead of bytes": (lambda x: x.float(), UNIT, "divided by 255 once too often"),
     "normalised twice": (NORMAL, lambda x: NORMAL(NORMAL(x)), "normalised twice"),
@@ -101,9 +101,9 @@ def test_a_wrong_preprocessing_is_an_error_that_names_it(case: str) -> None:
 
 
 def test_inputs_that_are_preprocessed_already_are_told_apart_from_bytes_in_floating_point() -> None:
-    with pytest.raises(DataError, match=r"preprocessed already, and the network applies \(x - .*give raw inputs"):
+    with pytest.raises(DataError, match=r"preprocessed already, but the network applies \(x - .*pass raw inputs"):
         warnings(NORMAL(TRAIN), NORMAL(NORMAL(TEST)), preprocessing=NORMAL)
-    with pytest.raises(DataError, match=r"0\.\.255 in floating point: give uint8"):
+    with pytest.raises(DataError, match=r"0\.\.255 in floating point: pass uint8"):
         warnings(NORMAL(TRAIN), NORMAL(TEST.float()), preprocessing=NORMAL)
 
 
@@ -111,7 +111,7 @@ def test_the_message_has_the_numbers_of_both_and_the_channel() -> None:
     x = torch.rand(200, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     other = x * torch.tensor([1.0, 20.0, 1.0]).reshape(3, 1, 1)
     with pytest.raises(
-        DataError, match=r"values from 0\.\d+ to 20, .* in channel 1, and the calibration had .* to 1, "
+        DataError, match=r"values from 0\.\d+ to 20, .* in channel 1, but the calibration had .* to 1, "
     ):
         warnings(x, other)
     assert not warnings(x, x.flip(0))
@@ -166,7 +166,7 @@ def test_another_density_of_events_is_a_warning_and_no_error() -> None:
 
 
 def test_other_channels_than_those_of_the_statistics_are_an_error() -> None:
-    with pytest.raises(DataError, match="of 1 channels, and the inputs have 3"):
+    with pytest.raises(DataError, match="of 1 channels, but the inputs have 3"):
         warnings(UNIT(TRAIN), torch.rand(8, 3, 8, 8))
 
 

@@ -22,7 +22,7 @@ from transpike.errors import DataError, SettingError
         (({},), (1.0,), "mean is a tuple"),
         (torch.zeros(1, 3), (1.0,), "mean is a tuple"),
         ((float("nan"),), (1.0,), "mean must be finite"),
-        ((0.0,), (0.0,), r"std must be positive, not \(0.0,\); of a constant channel it is 1"),
+        ((0.0,), (0.0,), r"std must be positive, not \(0.0,\); use 1 for a constant channel"),
         ((0.0,), (-1.0, 1.0), "std must be positive"),
         ((0.0, 0.0, 0.0), (1.0, 1.0), "mean has 3 channels and std has 2"),
     ],

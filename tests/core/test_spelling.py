@@ -36,7 +36,7 @@ def small():
 )
 def test_the_nearest_name(name, known, found):
     assert nearest(name, known) == (f" (did you mean {found!r}?)" if found else "")
-    assert unknown("thing", name, known).startswith(f"no thing is called {name!r}")
+    assert unknown("thing", name, known).startswith(f"there is no thing named {name!r}")
 
 
 def test_every_family_suggests():
@@ -134,5 +134,5 @@ def test_an_engine_is_given_by_name_or_as_an_object():
     expected = snn.run(x, engine=ts.engines.Reference()).logits
     for engine in ("auto", "dense", "event", "reference", None, ts.engines.Dense()):
         assert torch.equal(snn.run(x, engine=engine).logits, expected)
-    with pytest.raises(SettingError, match="the engine 'fused' is now called 'dense'"):
+    with pytest.raises(SettingError, match="the engine 'fused' has been renamed to 'dense'"):
         snn.run(x, engine="fused")

@@ -167,7 +167,7 @@ def test_only_one_part_of_an_array_is_copied_at_a_time(tmp_path: Path) -> None:
 REFUSED = {
     "a path": ("data/images", "not text or a path"),
     "an object": (object(), "loader, a torch Dataset.*not an object"),
-    "a data set of ours": (ts.data.load("digits"), r"take data.test.batches\(64\), or data.train"),
+    "a data set of ours": (ts.data.load("digits"), r"use data.test.batches\(64\), or data.train"),
     "labels first": (Samples("label first"), r"begins with an int: write \(\(b\[1\], b\[0\]\) for b in data\)"),
     "a loader with labels first": (
         DataLoader(Samples("label first"), 9),
@@ -177,7 +177,7 @@ REFUSED = {
     "unknown keys": ([{"a": X, "b": Y}], r"keys 'a', 'b'.*write \(\(b\[KEY\], b\[LABEL\]\) for b in data\)"),
     "two inputs": (
         Samples("two inputs"),
-        r"several inputs: give batches of them, as of torch\.utils\.data\.DataLoader",
+        r"several inputs: pass batches of them, as of torch\.utils\.data\.DataLoader",
     ),
     "two inputs by key": ([{"image": X, "x": X}], "keys 'image', 'x'"),
     "an unknown dictionary": ({"a": X}, r"write \(data\[KEY\], data\[LABEL\]\)"),

@@ -89,8 +89,8 @@ def test_batches(split):
     [
         (torch.zeros(3, 4), torch.zeros(3).long(), "N, channels"),
         (torch.zeros(3, 1, 4, 4), torch.zeros(2).long(), "labels of shape"),
-        (torch.zeros(3, 1, 4, 4), torch.zeros(3), "whole numbers"),
-        (torch.zeros(3, 1, 4, 4), torch.tensor([0, -1, 2]), "from 0 on"),
+        (torch.zeros(3, 1, 4, 4), torch.zeros(3), "integers"),
+        (torch.zeros(3, 1, 4, 4), torch.tensor([0, -1, 2]), "of at least 0"),
         (torch.full((3, 1, 4, 4), torch.nan), torch.zeros(3).long(), "NaN"),
         (torch.zeros(3, 1, 4, 4).long(), torch.zeros(3).long(), "uint8"),
     ],
@@ -105,7 +105,7 @@ def test_settings_and_empty_splits(split):
         split.batches(size=0)
     with pytest.raises(DataError, match="there are no test images"):
         Split(torch.zeros(0, 1, 1, 1), torch.zeros(0).long(), "test images").batches()
-    with pytest.raises(DataError, match="label 9 of 3 classes"):
+    with pytest.raises(DataError, match="label 9 is out of range for 3 classes"):
         data.Dataset("x", split, split, ("a", "b", "c"), Preprocessing())
 
 
@@ -170,21 +170,24 @@ IMAGES = np.zeros((3, 4, 4), np.uint8)
 @pytest.mark.parametrize(
     ("arrays", "says"),
     [
-        ({"signals": IMAGES}, "no images. Wanted train_images"),
+        ({"signals": IMAGES}, "no images found. Expected train_images"),
         ({"train_labels": LABELS}, "without train_images"),
         ({"train_labels": LABELS, "train_images": IMAGES[:2]}, "labels of shape"),
         ({"train_labels": LABELS, "train_images": np.zeros((3, 3, 9, 9), np.uint8)}, "C up to 4"),
-        ({"train_labels": LABELS + 0.5, "train_images": IMAGES}, "not whole numbers"),
-        ({"train_labels": LABELS, "train_images": IMAGES.astype(object)}, "not as Python objects"),
+        ({"train_labels": LABELS + 0.5, "train_images": IMAGES}, "not integers"),
+        ({"train_labels": LABELS, "train_images": IMAGES.astype(object)}, "write the arrays as numbers"),
         ({"train_labels": LABELS, "train_images": IMAGES + np.nan}, "NaN"),
-        ({"test_labels": LABELS + 5, "test_images": IMAGES, "class_names": np.array(["a"])}, "label 5 of 1 classes"),
+        (
+            {"test_labels": LABELS + 5, "test_images": IMAGES, "class_names": np.array(["a"])},
+            "label 5 is out of range for 1 classes",
+        ),
         (
             {"train_labels": LABELS, "train_jpeg": np.zeros(9, np.uint8), "train_offsets": np.array([0, 5, 3, 9])},
             "offsets do not fit",
         ),
         (
             {"train_labels": LABELS, "train_jpeg": np.zeros(9, np.uint8), "train_offsets": np.array([0, 3, 6, 9])},
-            "image 0 cannot be read as a picture",
+            "image 0 cannot be read as an image",
         ),
     ],
 )

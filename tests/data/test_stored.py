@@ -92,7 +92,7 @@ def test_what_is_refused_in_memory_is_refused_in_a_file(array: np.ndarray, says:
 def test_archives_that_do_not_fit_together(tmp_path: Path, small: None) -> None:
     np.savez(tmp_path / "a.npz", train_images=images(3, 4, 4), train_labels=np.zeros(3, int))
     np.savez(tmp_path / "b.npz", train_images=images(3, 4, 5), train_labels=np.zeros(3, int))
-    with pytest.raises(DataError, match="do not fit together"):
+    with pytest.raises(DataError, match="archives are inconsistent"):
         npz.load([tmp_path / "a.npz", tmp_path / "b.npz"])
 
 
@@ -141,7 +141,7 @@ def test_jpeg_files_remain_too_and_few_decoded_images_are_kept(tmp_path: Path, m
         "train_offsets": np.cumsum([0, *map(len, files)]),
     }
     np.savez(tmp_path / "a.npz", **arrays)
-    with pytest.raises(DataError, match="image 3 is of another size"):
+    with pytest.raises(DataError, match="image 3 has a different size"):
         data.load(tmp_path / "a.npz").train.batch([3])
 
 

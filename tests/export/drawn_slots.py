@@ -1,4 +1,4 @@
-"""Networks of first spikes in whole numbers, drawn at random or converted, for the tests of exporters."""
+"""First-spike networks in integers, drawn at random or converted, for the tests of exporters."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -64,7 +64,7 @@ class SlotDrawing(Drawing):
 
 
 def of_pictures(seed: int) -> Formed:
-    """Whole numbers enter one layer, charges the next and the readout; overlapping pools, groups, a late shortcut."""
+    """Integers enter one layer, charges the next and the readout; overlapping pools, groups, a late shortcut."""
     d = SlotDrawing(seed)
     raw = d.random.integers(0, 255, (BATCH, 2, 7, 6), endpoint=True)
     first = d.conv("c0", "picture", (2, 7, 6), 4, (3, 3), padding=(1, 1))

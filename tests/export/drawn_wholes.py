@@ -1,4 +1,4 @@
-"""Networks in whole numbers that are drawn at random, with everything that the form has."""
+"""Networks in integers that are drawn at random, with everything that the form has."""
 
 from dataclasses import replace
 from math import prod
@@ -130,7 +130,7 @@ def charges(seed: int) -> tuple[Whole, Samples, Trains]:
 
 
 def bytes_in(seed: int) -> tuple[Whole, Samples, Trains]:
-    """Whole numbers of two inputs: through a convolution with groups behind zeros, and a layer for each row."""
+    """Integers of two inputs: through a convolution with groups after zeros, and a layer for each row."""
     d = Drawing(seed)
     image = d.random.integers(0, 255, (BATCH, 2, 5, 5), endpoint=True)
     rows = d.random.integers(-128, 127, (BATCH, 6, 4), endpoint=True)

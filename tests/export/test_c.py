@@ -32,7 +32,7 @@ needs_compiler = pytest.mark.skipif(bool(C().missing()), reason=f"needs {C().mis
 
 
 def formed(model: torch.nn.Module, count: int = 3, timesteps: int = 16) -> Formed:
-    """The whole-number form of a converted network, and a run of test digits."""
+    """The integer form of a converted network, and a run of test digits."""
     digits = ts.data.load("digits")
     snn = ts.convert(
         model,
@@ -214,7 +214,7 @@ def test_what_was_not_proven_stops_the_compiler(proven: str, beyond: str, tmp_pa
 
 
 def _first_weight(text: str) -> str:
-    """Adds 1 to the first weight of a convolution behind spikes."""
+    """Adds 1 to the first weight of a convolution after spikes."""
     return re.sub(r"( w_3_body_3\[\d+\] = \{\n)(-?\d+)", lambda m: m[1] + str(int(m[2]) + 1), text)
 
 

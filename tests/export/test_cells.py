@@ -134,7 +134,7 @@ def test_sigma_delta_neurons_of_one_or_two_lines(name: str) -> None:
 
 
 def of_layer(change: Callable[[Layer], Layer | None]) -> Callable[[Whole], Whole]:
-    """The network with the first layer of neurons behind another one that ``change`` changes."""
+    """The network with the first layer of neurons after another one that ``change`` changes."""
 
     def fault(whole: Whole) -> Whole:
         for place, layer in enumerate(whole.layers):
@@ -218,13 +218,13 @@ def test_a_planted_fault_exits_with_4_and_leaves_nothing(
 @pytest.mark.parametrize("name", CASES)
 def test_nir_refuses_by_name(name: str, tmp_path: Path) -> None:
     with pytest.raises(
-        UnsupportedModel, match=r"^\w[\w.]* sends other levels than 0 and 1, or waits, which nir cannot"
+        UnsupportedModel, match=r"^\w[\w.]* sends levels other than 0 and 1, or waits, which nir does not"
     ):
         ts.export(converted(name), tmp_path / "net.nir", samples=images(0, 1))
 
 
 def test_single_spikes_alone_are_rounded_to_8_bits(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedModel, match="sends other levels than 0 and 1, and weight_bits rounds"):
+    with pytest.raises(UnsupportedModel, match="sends levels other than 0 and 1, and weight_bits rounds"):
         ts.export(converted("bursts"), tmp_path / "net", "c", samples=images(0, 1), weight_bits=8)
 
 

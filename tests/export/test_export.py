@@ -136,7 +136,7 @@ def test_a_comparison_that_cannot_tell_thresholds_apart_says_so(file: Path, tmp_
     snn = ts.convert(model, ts.recipes.ECC(timesteps=4), x)
     result = ts.export(snn, tmp_path / "fine", "golden", samples=x[:2])
     assert result.verified and result.ties == 0 and not result.warnings
-    assert "note: no potential was ever exactly at a threshold on these samples, so > and ≥ were not" in str(result)
+    assert "note: no potential was ever exactly at a threshold on these samples, so > and ≥ could not" in str(result)
 
 
 def test_silence_is_no_proof(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_silence_is_no_proof(tmp_path: Path) -> None:
     model[0].bias.data.fill_(0.0)
     snn = ts.convert(model, ts.recipes.ECC(timesteps=STEPS), torch.rand(16, 4))
     result = ts.export(snn, tmp_path / "golden", "golden", samples=torch.zeros(2, 4), timesteps=4)
-    assert result.verified and "say little" in result.warnings[0] and "says nothing" in result.warnings[1]
+    assert result.verified and "weak evidence" in result.warnings[0] and "proves nothing" in result.warnings[1]
     assert "warning: " in str(result)
 
 
@@ -163,9 +163,9 @@ def test_folders_of_others_are_not_replaced(file: Path, tmp_path: Path) -> None:
 
 def test_formats_and_settings_have_names(file: Path, tmp_path: Path) -> None:
     snn = ts.load(file)
-    with pytest.raises(SettingError, match=r"net.xyz is that of no format.*golden"):
+    with pytest.raises(SettingError, match=r"net.xyz belongs to no format.*golden"):
         ts.export(snn, tmp_path / "net.xyz", samples=digits(2))
-    with pytest.raises(SettingError, match=r"no exporter is called 'goldn' .did you mean 'golden'"):
+    with pytest.raises(SettingError, match=r"there is no exporter named 'goldn' .did you mean 'golden'"):
         ts.export(snn, tmp_path / "net", "goldn", samples=digits(2))
     with pytest.raises(SettingError, match="Golden has no setting 'memory'"):
         ts.export(snn, tmp_path / "net", "golden", samples=digits(2), memory=False)

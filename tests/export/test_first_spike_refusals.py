@@ -1,4 +1,4 @@
-"""What of first spikes has no whole-number form, or no place in a format, is refused by name."""
+"""What of first spikes has no integer form, or no place in a format, is refused by name."""
 
 import re
 from dataclasses import replace
@@ -39,9 +39,9 @@ def _reason(snn: ts.SNN, timesteps: int = 8) -> str:
 
 def test_what_has_no_form_is_refused_by_name() -> None:
     latched = _reason(_made(ts.recipes.RueckauerLiu(timesteps=8)))
-    assert re.search(r"^1 \(latched current, first\) has no whole-number form: a spike is a current.*cat", latched)
+    assert re.search(r"^1 \(latched current, first\) has no integer form: a spike is a current.*cat", latched)
     exact = _reason(_made(ts.recipes.ExactMapping()), 1)
-    assert re.search(r"^1 \(.*\) has no whole-number form: it fires at an exact time.*cat", exact), exact
+    assert re.search(r"^1 \(.*\) has no integer form: it fires at an exact time.*cat", exact), exact
     assert "exact_grid=True" in _reason(_made(ts.recipes.YOSO(timesteps=8), exact_grid=False))
     snn = _made(ts.recipes.YOSO(timesteps=8))
     other = replace(snn, encoder=Poisson(1.0))
@@ -66,7 +66,7 @@ def test_a_delay_of_a_sum_is_refused_by_name() -> None:
         nodes += [before, replace(node, inputs=("twice",))] if node is late else [node]
     changed = replace(snn, graph=type(graph)(tuple(nodes)))
     found = _reason(changed)
-    assert re.search(rf"{re.escape(late.name)} .*delays what twice .* directly behind an activation", found), found
+    assert re.search(rf"{re.escape(late.name)} .*delays what twice .* directly after an activation", found), found
 
 
 def test_another_number_of_slots_is_another_network(tmp_path: Path) -> None:
@@ -91,6 +91,6 @@ def test_settings_and_silence_are_told(tmp_path: Path) -> None:
     snn = ts.convert(model, ts.recipes.YOSO(timesteps=8), torch.rand(16, 1, 8, 8))
     silent = ts.export(snn, tmp_path / "net", "golden", samples=torch.zeros(2, 1, 8, 8))
     assert silent.verified and silent.warnings == (
-        "0.00% of neurons spike, not at least 1 %, so equal spikes say little",
-        "1 fire never or all in one slot on these samples, so their equality says nothing",
+        "0.00% of neurons spike, not at least 1 %, so equal spikes are weak evidence",
+        "1 fire never or all in one slot on these samples, so their equality proves nothing",
     )

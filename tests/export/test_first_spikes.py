@@ -1,4 +1,4 @@
-"""Networks of first spikes: the whole-number form, golden vectors and C give the spikes of the reference engine."""
+"""First-spike networks: the integer form, golden vectors and C give the spikes of the reference engine."""
 
 import json
 import re
@@ -84,7 +84,7 @@ def test_random_networks_are_equal_or_refused_by_name(seed: int) -> None:
     try:
         whole, _, found = formed(snn, case.x.abs())
     except UnsupportedModel as error:
-        assert "directly behind an activation" in str(error)
+        assert "directly after an activation" in str(error)
         return
     assert differences(trains_of(snn, whole, case.x.abs(), whole.timesteps)[1], found) == 0
 
@@ -281,7 +281,7 @@ def test_from_weights_to_a_checked_folder_on_the_command_line(tmp_path: Path) ->
     assert all(0.05 < layer["rate"] < 0.97 for layer in found["layers"])
     for form in ("onnx", "nir"):
         words = ("export", file, "--to", form, "--output", tmp_path / f"net.{form}")
-        assert f"{form} cannot hold networks of first spikes" in run(*words, code=3).stderr
+        assert f"{form} does not support first-spike networks" in run(*words, code=3).stderr
     assert "T=4" not in run(*words, "--timesteps", 4, code=3).stdout
 
 

@@ -1,4 +1,4 @@
-"""An input of whole numbers: the network computes the same function of the pixels, and its file takes them."""
+"""An input of integers: the network computes the same function of the pixels, and its file takes them."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What has no whole-number form is refused by the name of its layer, with the reason and the way out."""
+"""What has no integer form is refused by the name of its layer, with the reason and the remedy."""
 
 import re
 from dataclasses import replace
@@ -74,7 +74,7 @@ REFUSED: dict[str, tuple[Recipe, nn.Module | None, str]] = {
     "switches": (TSC(timesteps=STEPS), None, r"^1 .switch.*two spikes.*ecc in whole windows has the same counts"),
     "divided differences": (DCGS(timesteps=STEPS), None, "divided by t.*sigma-delta"),
     "phase cycles": (BSNN(timesteps=STEPS), None, r"PhaseCycles.*such as ecc"),
-    "another function": (StreamingSigmaDelta(timesteps=STEPS), smooth(), "^2 .*sigma-delta of silu.*one or two lines"),
+    "another function": (StreamingSigmaDelta(timesteps=STEPS), smooth(), "^2 .*sigma-delta of silu.*one or two pieces"),
     "settling": (PASCAL(timesteps=4), stairs(), r"LayerSynchronous.*silent steps: use schedule=LayerSynchronous\(\)"),
     "gated pooling": (ECC(timesteps=STEPS, pooling="gated"), pooled(nn.MaxPool2d(2)), "^2 .*gated.*lateral-inhibition"),
     "pooling of currents": (
@@ -82,9 +82,9 @@ REFUSED: dict[str, tuple[Recipe, nn.Module | None, str]] = {
     ),
     "windows over the edge": (ECC(timesteps=STEPS), pooled(nn.MaxPool2d(3, 2, ceil_mode=True)), "^2 .*ceil_mode=False"),
     "windows with gaps": (ECC(timesteps=STEPS), pooled(nn.MaxPool2d(2, dilation=2)), "^2 .*dilation=1"),
-    "maximum behind a sum": (
+    "maximum after a sum": (
         ECC(timesteps=STEPS), nn.Sequential(*model()[:3], nn.MaxPool2d(2), *[nn.Conv2d(4, 4, 2), *model()[4:]]),
-        "directly behind an activation",
+        "directly after an activation",
     ),
     "excluded steps": (ECC(timesteps=STEPS, readout=DelayedWindow(delay=STEPS)), None, "excludes the first 8 steps"),
 }  # fmt: skip
@@ -115,7 +115,7 @@ def test_every_recipe_is_equal_or_refused_by_name(name: str) -> None:
     snn = ts.convert(net, kind(timesteps=STEPS), x)
     if name not in HELD:
         text = reason(snn)
-        assert re.search(r"^(\d[\w.]* \(.+\)|\w+\(.*\)) has no whole-number form", text)
+        assert re.search(r"^(\d[\w.]* \(.+\)|\w+\(.*\)) has no integer form", text)
         assert re.search("use a |the recipe ecc", text)
         return
     whole = whole_form(snn.program, STEPS)

@@ -1,4 +1,4 @@
-"""The rules of the whole-number form are the steps of the neurons, in whole numbers."""
+"""The rules of the integer form are the steps of the neurons, in integers."""
 
 from dataclasses import replace
 
@@ -156,16 +156,14 @@ def test_a_cell_of_others_and_numbers_that_are_too_wide_are_refused() -> None:
         def step(self, state: torch.Tensor, *inputs: torch.Tensor, t: int) -> tuple[torch.Tensor, torch.Tensor]:
             return super().step(state, *inputs, t=t)
 
-    with pytest.raises(UnsupportedModel, match=r"^n \(burst.* has no whole-number form: only its step\(\) defines it"):
+    with pytest.raises(UnsupportedModel, match=r"^n \(burst.* has no integer form: only its step\(\) defines it"):
         check_cell(Mine(ReLU(), THETA, START), "n")
     narrow = layer_of(CELLS["sigma-delta of slopes"])
     assert narrow.rule.follow is not None and narrow.rule.follow.reach.max() < 2**40
     assert narrowed(replace(narrow, bound=np.array([2**50])), "n").rule.follow is narrow.rule.follow
-    with pytest.raises(UnsupportedModel, match="n has no whole-number form: its function needs more than 62 bits"):
+    with pytest.raises(UnsupportedModel, match="n has no integer form: its function needs more than 62 bits"):
         narrowed(replace(narrow, bound=np.array([2**61])), "n")
-    with pytest.raises(
-        UnsupportedModel, match=r"sigma-delta of gain\) has no whole-number form: only functions of one"
-    ):
+    with pytest.raises(UnsupportedModel, match=r"sigma-delta of gain\) has no integer form: only piecewise-linear"):
         unit_of(
             SigmaDelta(Gain(weight=torch.ones(())), FINE, torch.zeros(()), 4), "n", torch.ones(CHANNELS).double(), STEPS
         )

@@ -39,7 +39,7 @@ def test_frames_of_recordings_are_a_run(engine: str) -> None:
     whole = snn.run(x[:3], STEPS, engine=engine)
     stream = snn.start(3, engine=engine)
     assert torch.equal(torch.stack([stream.step(x[:3, t]) for t in range(STEPS)]), whole.logits)
-    with pytest.raises(SettingError, match="give step"):
+    with pytest.raises(SettingError, match="pass step"):
         stream.step()
     with pytest.raises(SettingError, match="number of samples"):
         snn.start(x[:3, 0])
@@ -60,7 +60,7 @@ def test_another_frame_is_another_current(engine: str) -> None:
 
 def test_what_does_not_stream_is_refused() -> None:
     snn = coarse()
-    with pytest.raises(DataError, match="3 samples, and the frame 2"):
+    with pytest.raises(DataError, match="3 samples, but the frame has 2"):
         snn.start(digits(3)).step(digits(2))
     with pytest.raises(SettingError, match="no input yet"):
         snn.start(2).step()

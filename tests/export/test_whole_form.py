@@ -1,4 +1,4 @@
-"""The whole-number form fires the spikes of the reference engine, or refuses by name."""
+"""The integer form fires the spikes of the reference engine, or refuses by name."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from transpike.recipes import ECC
 from transpike.snn import SNN
 from transpike.workflow.export import trains_of
 
-REFUSED = ("has no whole-number form", "directly behind an activation", "reasonable size", "signed spikes")
+REFUSED = ("has no integer form", "directly after an activation", "reasonable size", "signed spikes")
 
 
 def assert_equal(snn: SNN, x: Tensor, timesteps: int = STEPS) -> tuple[Whole, Trains]:

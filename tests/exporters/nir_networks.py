@@ -1,4 +1,4 @@
-"""Networks that a NIR file can hold, as whole numbers with samples and what transpike computes."""
+"""Networks that a NIR file can hold, as integers with samples and what transpike computes."""
 
 import functools
 from collections.abc import Callable
@@ -99,7 +99,7 @@ def beats(reset: str) -> Case:
 
 
 def stated(initial: int = 0, reset: str = "subtract", threshold: int = 20, shape: tuple[int, ...] = (3, 6, 6)) -> Case:
-    """A network of whole numbers that were chosen: pixels enter, two layers, a residual, a readout of one line."""
+    """A network of integers that were chosen: pixels enter, two layers, a residual, a readout of one line."""
     random = np.random.default_rng(5)
 
     def weights(*size: int, low: int = -6, high: int = 9) -> Integers:

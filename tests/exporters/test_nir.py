@@ -39,7 +39,7 @@ def written(one: Case, path: Path, **settings: Any) -> Path:
 
 
 def different(one: Case, path: Path, *, strict: bool = True) -> int:
-    """Spikes, last potentials and totals that differ from transpike's; 1 if they are no whole numbers."""
+    """Spikes, last potentials and totals that differ from transpike's; 1 if they are no integers."""
     try:
         found = run(read(path), one.samples, strict=strict)
     except GateFailed:
@@ -253,13 +253,16 @@ def test_max_pooling_is_refused_with_what_to_train_instead(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("linear-ttfs", "networks of first spikes.*export to c or golden"),
-        ("tsc", "switch.*has no whole-number form"),
-        ("sigma-delta", "2 sends other levels .*which nir cannot hold.*such as ecc, or export to golden, onnx or c"),
+        ("linear-ttfs", "first-spike networks.*export to c or golden"),
+        ("tsc", "switch.*has no integer form"),
+        (
+            "sigma-delta",
+            "2 sends levels other .*which nir does not support.*such as ecc, or export to golden, onnx or c",
+        ),
         ("bsnn", "PhaseCycles.*only streaming, windows"),
-        ("burst", "2 sends other levels .*which nir cannot hold"),
-        ("h-mt", "2 sends other levels .*which nir cannot hold"),
-        ("snm", "2 sends other levels .*which nir cannot hold"),
+        ("burst", "2 sends levels other .*which nir does not support"),
+        ("h-mt", "2 sends levels other .*which nir does not support"),
+        ("snm", "2 sends levels other .*which nir does not support"),
     ],
 )
 def test_other_neurons_and_schedules_are_refused(name: str, reason: str, tmp_path: Path) -> None:
@@ -363,7 +366,7 @@ def test_potentials_that_grow_out_of_the_importers_numbers_are_found(tmp_path: P
 
 def test_what_an_importer_changes_is_refused_by_its_name() -> None:
     several = digits(residual, "soft").whole
-    refused(several, r"3.relu adds charge from .*Norse 1.1.0 drops all of them but one", importer="norse")
+    refused(several, r"3.relu adds charge from .*Norse 1.1.0 drops all of them except one", importer="norse")
     refused(several, r"soft reset.*snnTorch 1.0.0 subtracts it a step late", importer="snntorch")
     Nir(importer="spikingjelly").refuse(several)
     Nir(importer="snntorch", profile="hard").refuse(digits(residual, "hard").whole)

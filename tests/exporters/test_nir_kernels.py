@@ -1,4 +1,4 @@
-"""A kernel of a NIR file gives the charge of the terms that it stands for, or says that there is none."""
+"""A kernel of a NIR file gives the charge of the terms that it represents, or says that there is none."""
 
 from math import prod
 

@@ -425,7 +425,7 @@ def test_another_model_is_no_setting() -> None:
 def test_values_that_the_file_does_not_take_are_refused(tmp_path: Path) -> None:
     one = network("pixels")
     path = write(Onnx(), one, tmp_path / "net.onnx")
-    with pytest.raises(DataError, match=r"picture has values that uint8 does not hold"):
+    with pytest.raises(DataError, match=r"picture has values that uint8 cannot represent"):
         Onnx().run(path, replace(one.samples, entering={"picture": one.samples.entering["picture"] + 1}))
 
 

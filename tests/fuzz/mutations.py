@@ -1,4 +1,4 @@
-"""Mutations of files: of their bytes, and of what a reader finds in them, so that checks behind a checksum are met too."""
+"""Mutations of files: of their bytes, and of what a reader finds in them, so that checks after a checksum are met too."""
 
 import copy
 import gzip
@@ -101,7 +101,7 @@ def edited(value: Any, random: Random, names: tuple[str, ...] = ()) -> Any:
             parent[random.choice((*TEXTS[:2], "self", "shape", "nodes", "__post_init__", *parent))] = hostile(random)
         elif edit == 7 and isinstance(parent[key], (int, float)):
             number = parent[key]
-            real = float(number) if abs(number) < 1e300 else number  # a larger whole number has no float
+            real = float(number) if abs(number) < 1e300 else number  # a larger integer has no float
             parent[key] = random.choice((-number, number * 2, number + 1, real * 10**9, str(number), real))
         elif edit == 7 and isinstance(parent[key], str) and names:
             parent[key] = random.choice(names)

@@ -164,7 +164,7 @@ def _weight(model: ModelProto, random: Random) -> None:
 
 
 def _reshaped(tensor: TensorProto, random: Random) -> None:
-    """Another shape with the bytes for it, or hostile whole numbers; a shape that no bytes can have stays alone."""
+    """Another shape with the bytes for it, or hostile integers; a shape that no bytes can have stays alone."""
     if tensor.data_type == TensorProto.INT64:
         few = [
             random.choice(SIZES) if random.random() < 0.3 else random.randrange(-2, 9)

@@ -107,7 +107,7 @@ def _names() -> tuple[str, ...]:
 
 
 def network_of(content: bytes, random: Random) -> bytes:
-    """Edits of bytes, header, or of content and tensors behind a checksum that fits again."""
+    """Edits of bytes, header, or of content and tensors after a checksum that fits again."""
     kind = random.randrange(10)
     if kind == 0:
         return mutations.bytes_of(content, random)
@@ -444,7 +444,7 @@ def _mark(folder: Path) -> Path:
 
 
 def results_of(content: bytes, random: Random) -> bytes:
-    """Edits of bytes, or of results behind a checksum that fits again."""
+    """Edits of bytes, or of results after a checksum that fits again."""
     if random.random() < 0.2:
         return mutations.bytes_of(content, random)
     found = json.loads(content)

@@ -104,7 +104,7 @@ def test_the_answer_is_the_charge_so_far_over_the_time_so_far(engine):
 
 
 def counted() -> ts.SNN:
-    """Two neurons that fire in 4 and in 2 of 4 steps; one of the six weights behind them is zero."""
+    """Two neurons that fire in 4 and in 2 of 4 steps; one of the six weights after them is zero."""
     source, spiking = (
         Graph((
             Node("input", Input((1,))),
@@ -171,7 +171,7 @@ def test_a_shortcut_carries_the_charge_of_its_spikes():
 
 
 def test_pooled_spikes_are_counted_before_pooling():
-    # four neurons, two of them fire in each step; each spike meets one weight behind the pool
+    # four neurons, two of them fire in each step; each spike meets one weight after the pool
     neuron = IntegrateAndFire(None, torch.tensor(1.0), torch.tensor(0.0))
     graph = Graph((
         Node("input", Input((1, 2, 2))),

@@ -186,7 +186,7 @@ def _pickle(module, path):
 def test_the_line_that_converts_runs_on_what_it_is_printed_for(module, tmp_path, write, name):
     path = str(tmp_path / name)
     write(module, path)
-    with pytest.raises(CheckpointError, match="where you trust its origin") as error:
+    with pytest.raises(CheckpointError, match="If you trust its origin") as error:
         load_weights(module, path)
     run_printed_line(error)
     other = build("small-cnn")[0]
@@ -198,7 +198,7 @@ def test_the_line_that_converts_runs_on_what_it_is_printed_for(module, tmp_path,
     ("change", "says"),
     [
         (lambda t: {"model." + k: v for k, v in t.items()} | {"loss.weight": torch.ones(3)}, "begin with 'model.' fit"),
-        (lambda t: t | {"aux.weight": torch.ones(3), "aux.bias": torch.ones(3)}, "others are left over"),
+        (lambda t: t | {"aux.weight": torch.ones(3), "aux.bias": torch.ones(3)}, "others are not used"),
         (lambda t: {k.replace("linear", "fc").replace("conv1", "stem"): v for k, v in t.items()}, "names are replaced"),
     ],
     ids=["prefix of a part", "too many", "other names"],
@@ -314,7 +314,7 @@ def test_not_finite(module, tmp_path, value):
     tensors = _tensors(module)
     tensors["bn2.running_var"][3] = value
     save_file(tensors, tmp_path / "net.safetensors")
-    with pytest.raises(CheckpointError, match=r"bn2\.running_var holds NaN"):
+    with pytest.raises(CheckpointError, match=r"bn2\.running_var contains NaN"):
         load_weights(module, tmp_path / "net.safetensors")
 
 
@@ -409,7 +409,9 @@ def test_types_that_weights_do_not_have_are_refused(module, tmp_path, kind):
     name = next(iter(tensors))
     tensors[name] = torch.zeros(tensors[name].shape, dtype=kind)
     save_file(tensors, tmp_path / "w.safetensors")
-    with pytest.raises(CheckpointError, match=rf"{re.escape(name)} is torch\.\w+, and weights are real numbers"):
+    with pytest.raises(
+        CheckpointError, match=rf"{re.escape(name)} is torch\.\w+, but weights must be floating-point numbers"
+    ):
         load_weights(module, tmp_path / "w.safetensors")
 
 

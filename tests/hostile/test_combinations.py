@@ -183,7 +183,7 @@ class Doubled(SignedEventFrames):
         return 2 * super().encode(x, sample_ids, t)
 
 
-# what is done, what refuses it, what it says: the reason and the way out
+# what is done, what refuses it, what it says: the reason and the remedy
 @dataclass(frozen=True, eq=False)
 class Unscaled(Neuron):
     """Its spikes always have the scale of its threshold."""
@@ -235,7 +235,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "pascal, held": (lambda: SNM(rule="pascal", schedule=HELD), SettingError, "use schedule=LayerSynchronous.*wait_steps=None"),
     "rule": (lambda: SNM(rule="none"), SettingError, "one of snm, fast-snn, pascal, dual, not 'none'"),  # type: ignore[arg-type]
     "rule of a neuron": (lambda: SignedIntegrateAndFire(ReLU(), ONE, ZERO, "none"), SettingError, "one of snm, fast-snn"),  # type: ignore[arg-type]
-    "a negative threshold above zero": (lambda: SNM(rule="dual", depth=-0.1), SettingError, "depth must be a number from 0 on, not -0.1"),
+    "a negative threshold above zero": (lambda: SNM(rule="dual", depth=-0.1), SettingError, "depth must be a number of at least 0, not -0.1"),
     # what codes differences, starts anew, has several thresholds
     "differences by halves": (lambda: DCGS(schedule=ts.schedules.Streaming()), SettingError, "needs matching neurons, schedule and pooling: use the recipe dcgs"),
     "differences of rates": (lambda: ECC(pooling="differences"), SettingError, "use the recipe dcgs"),
@@ -243,46 +243,46 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "settling in a part": (lambda: LayerSynchronous(4, settle=True), SettingError, "needs a whole window"),
     "settling by halves": (lambda: LayerSynchronous(settle=1), SettingError, "settle must be True or False"),  # type: ignore[arg-type]
     "calibration in differences": (lambda: applied(passes.CalibrateBias(8), ts.schedules.Differences()), SettingError, "do not support differences"),
-    "threshold_count": (lambda: HMT(threshold_count=17), SettingError, "threshold_count must be a whole number from 1 to 16, not 17"),
-    "threshold_count of a neuron": (lambda: MultiThreshold(ReLU(), ONE, ZERO, 0), SettingError, "threshold_count must be a whole number"),
+    "threshold_count": (lambda: HMT(threshold_count=17), SettingError, "threshold_count must be an integer from 1 to 16, not 17"),
+    "threshold_count of a neuron": (lambda: MultiThreshold(ReLU(), ONE, ZERO, 0), SettingError, "threshold_count must be an integer"),
     "rule of a ladder": (lambda: MultiThreshold(ReLU(), ONE, ZERO, 2, "two"), SettingError, "one of any, one, not 'two'"),  # type: ignore[arg-type]
     "kind of a ladder": (lambda: passes.UseMultiThresholds(4, "two"), SettingError, "one of any, one, differences"),  # type: ignore[arg-type]
     "windows of one threshold": (lambda: MultiThreshold(ReLU(), ONE, ZERO, 2, "one").counts(torch.ones(1, 1), timesteps=4), SettingError, "use the streaming schedule"),
-    "no members": (lambda: GroupNeuron(members=0), SettingError, "members must be a whole number from 1 to 255, not 0"),
-    "levels of Gaussian stairs": (lambda: DCGS(levels=0), SettingError, "levels must be a whole number from 1 to 65535, not 0"),
+    "no members": (lambda: GroupNeuron(members=0), SettingError, "members must be an integer from 1 to 255, not 0"),
+    "levels of Gaussian stairs": (lambda: DCGS(levels=0), SettingError, "levels must be an integer from 1 to 65535, not 0"),
     "a Gaussian of one neuron": (lambda: HMT(granularity="neuron"), SettingError, "use granularity='channel'"),
-    "pre_simulation_steps": (lambda: SRP(pre_simulation_steps=0), SettingError, "pre-simulation must be a whole number of steps from 1 on, not 0"),
+    "pre_simulation_steps": (lambda: SRP(pre_simulation_steps=0), SettingError, "pre-simulation must be an integer number of steps, at least 1, not 0"),
     "nothing but pre-simulation": (lambda: SRP(4), SettingError, "includes the 4 steps of the pre-simulation; no step remains"),
     "pre-simulation in windows": (lambda: SRP(schedule=WINDOWS, readout=ts.readouts.AccumulatedMembrane()), SettingError, "restart during a run: use schedule=Streaming"),
-    "rounds of corrections": (lambda: COS(rounds=0), SettingError, "rounds must be a whole number from 1 on, not 0"),
+    "rounds of corrections": (lambda: COS(rounds=0), SettingError, "rounds must be an integer of at least 1, not 0"),
     "another hold than the pre-simulation": (lambda: COS(8, schedule=LayerSynchronous(2)), SettingError, r"use schedule=LayerSynchronous\(wait_steps=4\)"),
     "a corrected neuron's whole window": (lambda: OffsetCorrected(ReLU(), ONE, ZERO).counts(torch.ones(1, 1), timesteps=4), SettingError, "use wait_steps equal to its pre-simulation"),
     "margin": (lambda: COS(margin=1.0), SettingError, r"margin must be in \[0, 1\), not 1.0"),
     "a switch that streams": (lambda: TSC(schedule=ts.schedules.Streaming()), SettingError, r"use schedule=LayerSynchronous\(\)"),
-    "bursts without end": (lambda: AdaFire(gamma=0), SettingError, "gamma must be a whole number from 1 to 255, not 0"),
+    "bursts without end": (lambda: AdaFire(gamma=0), SettingError, "gamma must be an integer from 1 to 255, not 0"),
     "bursts of channels": (lambda: AdaFire(granularity="channel"), SettingError, "granularity must be 'layer', not 'channel'"),
     "no budget": (lambda: AdaFire(budget=0), SettingError, "budget must be positive, not 0"),
     "bursts that share thresholds": (lambda: AdaFire(residual="shared"), SettingError, "residual must be 'currents'"),
     "no layer to search": (lambda: converted(AdaFire(4), nn.Sequential(nn.Linear(5, 3))), SettingError, "there is nothing to search"),
     "corrections twice": (lambda: COS(calibrate="both"), SettingError, "calibrate must be 'none', not 'both'"),
-    "a run shorter than its pre-simulation": (lambda: OffsetCorrected(ReLU(), ONE, ZERO).check_steps(3), SettingError, "needs a run of at least as many, not 3"),
+    "a run shorter than its pre-simulation": (lambda: OffsetCorrected(ReLU(), ONE, ZERO).check_steps(3), SettingError, "needs a run of at least that length, not 3"),
     "what changes for each input, layer by layer": (lambda: ts.explain(converted(SRP(), QUANTISED), (mlp().x, torch.zeros(len(mlp().x)).long())), SettingError, "change for each input, like .* convert with another recipe"),
-    "no samples to search on": (lambda: AdaFire(samples=0), SettingError, "samples must be a whole number from 1 on, not 0"),
+    "no samples to search on": (lambda: AdaFire(samples=0), SettingError, "samples must be an integer of at least 1, not 0"),
     "compression to nothing": (lambda: AdaFire(compress=0.0), SettingError, r"compress must be in \(0, 1\], not 0.0"),
     "too few spikes for all layers": (lambda: converted(AdaFire(8, budget=1e-6)), SettingError, "raise the budget or timesteps"),
     "sensitivity of one output": (lambda: converted(AdaFire(8), nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 1)), torch.rand(16, 5)), DataError, "this network has one output"),
     "α of channels": (lambda: DattaBeerel(granularity="channel"), SettingError, "granularity must be 'layer', not 'channel'"),
-    "no samples for α": (lambda: DattaBeerel(samples=0), SettingError, "samples must be a whole number from 1 on, not 0"),
+    "no samples for α": (lambda: DattaBeerel(samples=0), SettingError, "samples must be an integer of at least 1, not 0"),
     "a bound of a sigmoid": (lambda: kept(DiehlModel()), UnsupportedModel, "no bound from its weights; use thresholds from activations"),
-    "biases": (lambda: converted(Cao()), UnsupportedModel, "does not support biases, and these layers have one: .*use weight-normalisation"),
+    "biases": (lambda: converted(Cao()), UnsupportedModel, "does not support biases, but these layers have one: .*use weight-normalisation"),
     "levels of no stairs": (lambda: converted(PASCAL(), CLIPPED), UnsupportedModel, "not a quantised clip .*use the recipe qcfs"),
     "levels of other steps": (lambda: converted(PASCAL(8), QUANTISED), SettingError, "4 levels and the recipe has 8 time steps, .*use timesteps=4"),
     "no bursts": (lambda: BurstLIP(gamma=0), SettingError, "gamma must be"),
     "long bursts": (lambda: BurstLIP(gamma=256), SettingError, "between 1 and 255, not 256"),
-    "half bursts": (lambda: FewSteps(neuron="burst", gamma=2.5), SettingError, "gamma must be a whole number"),  # type: ignore[arg-type]
+    "half bursts": (lambda: FewSteps(neuron="burst", gamma=2.5), SettingError, "gamma must be an integer"),  # type: ignore[arg-type]
     "a reconstruction in words": (lambda: FewSteps(reconstruct="all"), SettingError, "reconstruct must be .none., .layer. or .network., not .all."),  # type: ignore[arg-type]
     "a reconstruction of quantised weights": (lambda: FewSteps(reconstruct="network", weight_bits=8), SettingError, "would undo the quantisation by weight_bits"),
-    "a reconstruction of no step": (lambda: FewSteps(reconstruct="network", iterations=0), SettingError, "iterations must be a whole number of at least 1, not 0"),
+    "a reconstruction of no step": (lambda: FewSteps(reconstruct="network", iterations=0), SettingError, "iterations must be an integer of at least 1, not 0"),
     "a reconstruction that stands still": (lambda: FewSteps(reconstruct="network", learning_rate=0.0), SettingError, "learning_rate must be a positive number, not 0.0"),
     "long bursts, few steps": (lambda: FewSteps(neuron="burst", gamma=256), SettingError, "between 1 and 255, not 256"),
     "bursts of nothing": (lambda: FewSteps(neuron="burst", gamma=0), SettingError, "gamma"),
@@ -294,7 +294,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "what is followed": (lambda: DifferentialMultiThreshold(ReLU(), ONE, ZERO, follows="rate"), SettingError, "follows must be one of current, value, not 'rate'"),  # type: ignore[arg-type]
     "a curve by its current": (lambda: DifferentialMultiThreshold(Unchanged(), ONE, ZERO), SettingError, "follows its current is a ReLU, and not"),
     "gain of a product": (lambda: SpikeProduct(Product(), gain="rate"), SettingError, "gain must be 'reciprocal' or 'unit'"),  # type: ignore[arg-type]
-    "wires behind nothing": (lambda: passes.EncodeWires(behind="rates"), SettingError, "behind must be 'anything' or 'analogue', not 'rates'"),  # type: ignore[arg-type]
+    "wires after nothing": (lambda: passes.EncodeWires(behind="rates"), SettingError, "behind must be 'anything' or 'analogue', not 'rates'"),  # type: ignore[arg-type]
     "threshold of 0": (lambda: IntegrateAndFire(ReLU(), ZERO, ZERO), SettingError, "must be positive"),
     # phase cycles
     "phase cycles, other neurons": (lambda: ECC(8, schedule=PhaseCycles()), SettingError, "use the recipe bsnn"),
@@ -305,32 +305,32 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "frames, cycles": (lambda: BSNN(encoder=EventFrames()), SettingError, "use ConstantCurrent.., or PhaseBits"),
     "broken cycles": (lambda: BSNN(9, period=4), SettingError, "not whole cycles of 4; use a multiple of 4, or another period"),
     "cycles of one step": (lambda: BSNN(timesteps=11), SettingError, "no cycle length from 2 to 8 .*period=1"),
-    "cycles of nothing": (lambda: BSNN(period=0), SettingError, "period must be a whole number"),
-    "cycles of half steps": (lambda: PhaseCycles(2.5), SettingError, "period must be a whole number"),  # type: ignore[arg-type]
+    "cycles of nothing": (lambda: BSNN(period=0), SettingError, "period must be an integer"),
+    "cycles of half steps": (lambda: PhaseCycles(2.5), SettingError, "period must be an integer"),  # type: ignore[arg-type]
     "long cycles": (lambda: BSNN(32, period=32), SettingError, "from 1 to 16, not 32"),
     "synchronous neurons of no period": (lambda: Synchronous(period=0), SettingError, "from 1 to 16, not 0"),
     "spike count, phase spikes": (lambda: BSNN(readout=SpikeCount()), SettingError, "a spike count cannot read"),
     "bits": (lambda: PhaseBits(period=9), SettingError, "from 1 to 8, not 9"),
-    "broken bits": (lambda: PhaseBits(period=1.5), SettingError, "whole number of bits"),  # type: ignore[arg-type]
+    "broken bits": (lambda: PhaseBits(period=1.5), SettingError, " integer number of bits"),  # type: ignore[arg-type]
     "pooling in cycles": (lambda: passes.PoolInTime("gated", 8), SettingError, "lateral-inhibition', not 'gated'"),
-    "calibration in cycles": (lambda: applied(passes.CalibrateBias(8), PhaseCycles()), SettingError, "do not support phase cycles: leave that out"),
+    "calibration in cycles": (lambda: applied(passes.CalibrateBias(8), PhaseCycles()), SettingError, "do not support phase cycles: omit that"),
     # readouts
     "delayed window, windows": (lambda: ECC(readout=DelayedWindow(2), schedule=WINDOWS), SettingError, "AccumulatedMembrane"),
     "delayed window, held windows": (lambda: LTB(schedule=HELD), SettingError, "AccumulatedMembrane.*or schedule=Streaming"),
     "delayed window, few steps in windows": (lambda: FewSteps(schedule=WINDOWS), SettingError, "excludes single steps"),
     "delayed window, cycles": (lambda: BSNN(readout=DelayedWindow(share=0.5)), SettingError, "AccumulatedMembrane"),
-    "delay": (lambda: DelayedWindow(-1), SettingError, "from 0 on, or None, not -1"),
-    "half a delay": (lambda: DelayedWindow(1.5), SettingError, "whole number of steps"),  # type: ignore[arg-type]
+    "delay": (lambda: DelayedWindow(-1), SettingError, "at least 0, or None, not -1"),
+    "half a delay": (lambda: DelayedWindow(1.5), SettingError, " integer number of steps"),  # type: ignore[arg-type]
     "all is delay": (lambda: DelayedWindow(share=1.0), SettingError, r"share must be in \[0, 1\)"),
     "less than no delay": (lambda: DelayedWindow(share=-0.1), SettingError, r"share must be in \[0, 1\)"),
-    "two delays": (lambda: DelayedWindow(2, 0.5), SettingError, "give only one"),
+    "two delays": (lambda: DelayedWindow(2, 0.5), SettingError, "pass only one"),
     # schedules
     "calibration in held windows": (lambda: SNNCalibration(8, schedule=HELD), SettingError, "use wait_steps=None, or schedule=Streaming"),
     "calibration in held windows, in steps": (lambda: applied(passes.CalibrateBias(8), HELD), SettingError, "use wait_steps=None, or the"),
-    "wait_steps": (lambda: LayerSynchronous(-1), SettingError, "whole number of steps from 0 on, or None"),
-    "no steps": (lambda: ECC(0), SettingError, "timesteps must be a whole number of at least 1"),
-    "half a step": (lambda: DengGu(0.5), SettingError, "timesteps must be a whole number"),  # type: ignore[arg-type]
-    "a layer that is not there": (lambda: depth(mlp().graph, "nowhere"), SettingError, "no layer is called 'nowhere'"),
+    "wait_steps": (lambda: LayerSynchronous(-1), SettingError, " integer number of steps, at least 0, or None"),
+    "no steps": (lambda: ECC(0), SettingError, "timesteps must be an integer of at least 1"),
+    "half a step": (lambda: DengGu(0.5), SettingError, "timesteps must be an integer"),  # type: ignore[arg-type]
+    "a layer that is not there": (lambda: depth(mlp().graph, "nowhere"), SettingError, "there is no layer named 'nowhere'"),
     "spike-norm, windows": (lambda: RMP(schedule=WINDOWS), SettingError, "it needs schedule=Streaming"),
     "spike-norm, windows, in steps": (lambda: applied(passes.SpikeNorm(), WINDOWS), SettingError, "it needs schedule=Streaming"),
     # thresholds
@@ -350,8 +350,8 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "shift": (lambda: passes.SquaredErrorThresholds(shift=1.0), SettingError, r"shift in \[0, 1\)"),
     "rate": (lambda: LTB(rate=0.0), SettingError, r"rate must be in \(0, 1\]"),
     "no clip was learned": (lambda: converted(OPI(8)), UnsupportedModel, "use a recipe that calibrates thresholds"),
-    "a dead layer": (lambda: converted(ECC(8), silent(), torch.rand(16, 4)), DataError, "never fires .*give more or other calibration data"),
-    "a layer without input": (lambda: converted(SpikeNorm(1, scale=100.0), silent(1.0), torch.rand(16, 4)), DataError, "receives no positive current in 1 steps.*give more time steps"),
+    "a dead layer": (lambda: converted(ECC(8), silent(), torch.rand(16, 4)), DataError, "never fires .*use more or different calibration data"),
+    "a layer without input": (lambda: converted(SpikeNorm(1, scale=100.0), silent(1.0), torch.rand(16, 4)), DataError, "receives no positive current in 1 steps.*use more time steps"),
     # calibration
     "calibrate": (lambda: SNNCalibration(calibrate="dark"), SettingError, "'none', 'light', 'advanced' or 'advanced-weights'"),  # type: ignore[arg-type]
     "calibrate few steps": (lambda: FewSteps(calibrate="light"), SettingError, "'both', 'bias', 'potential' or 'none'"),  # type: ignore[arg-type]
@@ -359,7 +359,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "unknown linear wires": (lambda: ts.recipes.ECC(linear_wires="both"), SettingError, "linear_wires must be one of .*, not 'both'"),
     "no samples for biases": (lambda: passes.CalibrateBias(0), SettingError, "at least 1"),
     "potentials of first spikes": (lambda: applied(passes.CalibratePotential(8), TimeSlots(), converted(CAT(12), SLOTS)), SettingError, "starts from v = 0: use CalibrateBias"),
-    "weights of first spikes": (lambda: applied(passes.CalibrateWeights(8), TimeSlots(), converted(CAT(12), SLOTS)), SettingError, "needs equal level steps.*leave the pass out"),
+    "weights of first spikes": (lambda: applied(passes.CalibrateWeights(8), TimeSlots(), converted(CAT(12), SLOTS)), SettingError, "needs equal level steps.*omit the pass"),
     "first spikes that begin above 0": (lambda: FirstSpike(ReLU(), ONE, ONE), SettingError, "start at potential 0.*into the bias"),
     "no rounds for potentials": (lambda: passes.CalibratePotential(rounds=0), SettingError, "at least 1"),
     "no iterations": (lambda: SNNCalibration(calibrate="advanced-weights", iterations=0), SettingError, "iterations.* must be positive"),
@@ -370,9 +370,9 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "a neuron without its settings": (lambda: passes.UseNeuron(Resting), SettingError, "Resting cannot be made with these settings: .*rest"),
     "a neuron without a spike scale": (lambda: passes.UseNeuron(Unscaled).neuron(IntegrateAndFire(ReLU(), ONE, ZERO, spike_scale=ONE)), SettingError, "no field spike_scale"),
     # what is not of the kind that a setting is
-    "half a sample": (lambda: FewSteps(samples=2.5), SettingError, "samples must be a whole number, not 2.5"),  # type: ignore[arg-type]
-    "half an update": (lambda: LTB(updates=2.5), SettingError, "updates must be a whole number"),  # type: ignore[arg-type]
-    "half a bit": (lambda: BSNN(weight_bits=2.5), SettingError, "weight_bits must be a whole number or None"),  # type: ignore[arg-type]
+    "half a sample": (lambda: FewSteps(samples=2.5), SettingError, "samples must be an integer, not 2.5"),  # type: ignore[arg-type]
+    "half an update": (lambda: LTB(updates=2.5), SettingError, "updates must be an integer"),  # type: ignore[arg-type]
+    "half a bit": (lambda: BSNN(weight_bits=2.5), SettingError, "weight_bits must be an integer or None"),  # type: ignore[arg-type]
     "a percentile in words": (lambda: ECC(percentile="99"), SettingError, "percentile must be a number, not '99'"),  # type: ignore[arg-type]
     "calibrate in words": (lambda: OPI(calibrate="yes"), SettingError, "calibrate must be True or False"),  # type: ignore[arg-type]
     "an encoder's name": (lambda: ECC(encoder="poisson"), SettingError, "one of transpike.encoders, not 'poisson'"),  # type: ignore[arg-type]
@@ -396,9 +396,9 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "average, first spikes": (lambda: CAT(average_pooling="hard"), SettingError, "'linear' or 'spiking', not 'hard'"),  # type: ignore[arg-type]
     "input, first spikes": (lambda: LinearTTFS(input="current"), SettingError, "'analogue' or 'spikes', not 'current'"),  # type: ignore[arg-type]
     "delayed window, slots": (lambda: YOSO(readout=DelayedWindow(2)), SettingError, "excludes single steps.* use readout=AccumulatedMembrane"),
-    "half a slot of wait steps": (lambda: T2FSNN(wait_steps=2.5), SettingError, "wait_steps must be a whole number of slots from 0 on, or None, not 2.5"),  # type: ignore[arg-type]
-    "less than no wait steps": (lambda: TimeSlots(-1), SettingError, "wait_steps must be a whole number of slots from 0 on, or None, not -1"),
-    "fewer than no epochs": (lambda: T2FSNN(epochs=-1), SettingError, "epochs must be a whole number from 0 on, not -1"),
+    "half a slot of wait steps": (lambda: T2FSNN(wait_steps=2.5), SettingError, "wait_steps must be an integer number of slots, at least 0, or None, not 2.5"),  # type: ignore[arg-type]
+    "less than no wait steps": (lambda: TimeSlots(-1), SettingError, "wait_steps must be an integer number of slots, at least 0, or None, not -1"),
+    "fewer than no epochs": (lambda: T2FSNN(epochs=-1), SettingError, "epochs must be an integer of at least 0, not -1"),
     "granularity of weights": (lambda: CAT(weight_bits=5, weight_granularity="pixel"), SettingError, "'layer' or 'channel', not 'pixel'"),  # type: ignore[arg-type]
     "channels of uniform weights": (lambda: YOSO(weight_bits=5, weight_scale="uniform", weight_granularity="channel"), SettingError, "one scale per layer"),
     "correction of weights": (lambda: CAT(weight_bits=5, weight_correction="both"), SettingError, "'bias' or 'none', not 'both'"),  # type: ignore[arg-type]
@@ -406,13 +406,13 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "2 bits, logarithmic": (lambda: CAT(weight_bits=2), SettingError, "logarithmic weights have 3 to 12 bits, not 2"),
     "13 bits, logarithmic": (lambda: YOSO(weight_bits=13), SettingError, "logarithmic weights have 3 to 12 bits, not 13"),
     "more slots than trained": (lambda: converted(CAT(24), SLOTS), SettingError, "trained with 12 slots.* use timesteps=12"),
-    "another input than trained": (lambda: converted(CAT(input="spikes", tau=3.0), BRIGHT, torch.rand(16, 5)), SettingError, "trained as 24 slots.* give the recipe the same timesteps"),
+    "another input than trained": (lambda: converted(CAT(input="spikes", tau=3.0), BRIGHT, torch.rand(16, 5)), SettingError, "trained as 24 slots.* use the same timesteps"),
     "first spikes of what is negative": (lambda: FirstSpikes().check(-ONE), DataError, "has no spike time.*or leave the input analogue"),
-    "first spikes without a range": (lambda: FirstSpikes().counts(ONE, ZERO, 24), SettingError, "give largest, or convert with calibration data"),
+    "first spikes without a range": (lambda: FirstSpikes().counts(ONE, ZERO, 24), SettingError, "pass largest, or convert with calibration data"),
     # codes of time
     "tau": (lambda: YOSO(tau=0.0), SettingError, "tau must be positive"),
     "tau that is no number": (lambda: CAT(tau=NAN), SettingError, "tau must be a number, not nan"),
-    "tau for fewer slots": (lambda: CAT(tau=0.1), SettingError, "take fewer slots, or another tau"),
+    "tau for fewer slots": (lambda: CAT(tau=0.1), SettingError, "use fewer slots, or another tau"),
     "base": (lambda: FirstSpikes(base=1.0), SettingError, "base above 1, not 4.0 and 1.0"),
     "rounding": (lambda: LinearTTFS(rounding="up"), SettingError, "one of down, nearest, not 'up'"),  # type: ignore[arg-type]
     "kernel": (lambda: FirstSpikes(kernel="cubic"), SettingError, "one of exponential, linear, not 'cubic'"),  # type: ignore[arg-type]
@@ -426,10 +426,10 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "input, exact times": (lambda: ExactMapping(input="current"), SettingError, "'analogue' or 'spikes', not 'current'"),  # type: ignore[arg-type]
     "spike count, exact times": (lambda: ExactMapping(readout=SpikeCount()), SettingError, "use readout=AccumulatedMembrane"),
     "less than no room": (lambda: ExactMapping(zeta=-0.5), SettingError, "zeta must be a number from 0 to 1e6, not -0.5"),
-    "exact times of what is negative": (lambda: converted(ExactMapping(input="spikes")), DataError, "give inputs from 0 on, or leave the input analogue"),
+    "exact times of what is negative": (lambda: converted(ExactMapping(input="spikes")), DataError, "pass inputs of at least 0, or leave the input analogue"),
     "exact times of a sigmoid": (lambda: kept(ExactMapping()), UnsupportedModel, "no exact spike time; the mapping supports ReLUs"),
     "exact times of the maximum of sums": (lambda: pooled(nn.Sequential(nn.Conv2d(2, 2, 3), nn.MaxPool2d(3)), ExactMapping()), UnsupportedModel, "maximum of sums.*or pool after the activation"),
-    "a dead layer, exact times": (lambda: converted(ExactMapping(), silent(), torch.rand(16, 4)), DataError, "never fires .*give more or other calibration data"),
+    "a dead layer, exact times": (lambda: converted(ExactMapping(), silent(), torch.rand(16, 4)), DataError, "never fires .*use more or different calibration data"),
     "an activation without levels": (
         lambda: converted(SpikeZIP(), nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)), torch.rand(8, 4)),
         UnsupportedModel, "needs quantised activations",
@@ -443,16 +443,16 @@ REFUSED: dict[str, tuple[Callable[[], object], type[TranspikeError], str]] = {
     "threshold of all": (lambda: S4NN(threshold=0.0), SettingError, "must be positive and below 1e30, not 0.0"),
     "delayed window, first crossings": (lambda: S4NN(readout=DelayedWindow(2)), SettingError, "read as one sum"),
     "a way to find thresholds": (lambda: YOSO(thresholds_by="luck"), SettingError, "one of 'error'|must be 'error' or"),
-    "exact times of a clip": (lambda: converted(ExactMapping(), nn.Sequential(nn.Linear(4, 3), nn.ReLU6(), nn.Linear(3, 2)), torch.rand(16, 4)), UnsupportedModel, "without a ceiling: use the recipe"),
+    "exact times of a clip": (lambda: converted(ExactMapping(), nn.Sequential(nn.Linear(4, 3), nn.ReLU6(), nn.Linear(3, 2)), torch.rand(16, 4)), UnsupportedModel, "need a plain ReLU: use the recipe"),
     "rule of latches": (lambda: RueckauerLiu(rule="none"), SettingError, "one of first, corrective, dynamic, not 'none'"),
     "spike count, latched currents": (lambda: RueckauerLiu(readout=SpikeCount()), SettingError, "use readout=AccumulatedMembrane"),
-    "resolution beyond the run": (lambda: converted(RueckauerLiu(resolution=1000)), SettingError, "fires after 1000 steps, and a run has 64"),
+    "resolution beyond the run": (lambda: converted(RueckauerLiu(resolution=1000)), SettingError, "fires after 1000 steps, but a run has 64"),
     "latches in a run of other length": (lambda: ts.simulate(converted(RueckauerLiu(timesteps=8)), mlp().x, 9), SettingError, "converted for 8 steps"),
     "exact times in several windows": (lambda: ts.simulate(converted(ExactMapping()), mlp().x, 2), SettingError, "timesteps=1, not 2"),
     "negative input of exact times": (lambda: ts.simulate(converted(ExactMapping(input="spikes"), x=mlp().calibration.abs()), -mlp().x.abs()), DataError, "no spike time"),
     "trained slots, another recipe": (lambda: converted(T2FSNN(12, epochs=0), SLOTS), SettingError, "use the recipe cat"),
     "stairs that slots cannot round": (lambda: converted(LinearTTFS(8, learned=True), SLIPPED), SettingError, "round down or to the nearest"),
-    "resolution": (lambda: RueckauerLiu(resolution=0), SettingError, "resolution must be a whole number of steps from 1 on, not 0"),
+    "resolution": (lambda: RueckauerLiu(resolution=0), SettingError, "resolution must be an integer number of steps, at least 1, not 0"),
     "rule of a latched neuron": (lambda: Latched(ReLU(), ONE, ZERO, "none"), SettingError, "one of first, corrective, dynamic, not 'none'"),  # type: ignore[arg-type]
     "dynamic thresholds and pools": (pooled_dynamic, UnsupportedModel, "max_pool.*use rule='corrective'"),
     "dynamic thresholds and analogue input": (dynamic, UnsupportedModel, "adds spikes to the analogue input.*use rule='corrective'"),

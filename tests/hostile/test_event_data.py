@@ -1,4 +1,4 @@
-"""Event files and archives to refuse: truncated, damaged, or with numbers that do not fit one another."""
+"""Event files and archives to refuse: truncated, damaged, or with numbers that have inconsistent sizes."""
 
 from pathlib import Path
 
@@ -21,25 +21,25 @@ ONE = np.zeros(1, np.uint8)
     [
         ({"train_t": None}, "train_offsets without train_t"),
         ({"train_labels": None}, "without train_labels"),
-        ({"train_x": np.full(48 * 150, 16, np.uint8)}, "x from 16 to 16; x goes from 0 to 15"),
-        ({"train_y": np.full(48 * 150, -1, np.int8)}, "y from -1 to -1; y goes from 0 to 15"),
-        ({"train_p": np.full(48 * 150, 2, np.uint8)}, "p from 2 to 2; p goes from 0 to 1"),
-        ({"train_t": np.full(48 * 150, -5, np.int32)}, "times are not negative"),
+        ({"train_x": np.full(48 * 150, 16, np.uint8)}, "x from 16 to 16; x must be from 0 to 15"),
+        ({"train_y": np.full(48 * 150, -1, np.int8)}, "y from -1 to -1; y must be from 0 to 15"),
+        ({"train_p": np.full(48 * 150, 2, np.uint8)}, "p from 2 to 2; p must be from 0 to 1"),
+        ({"train_t": np.full(48 * 150, -5, np.int32)}, "times must not be negative"),
         ({"train_x": np.zeros(48 * 150)}, "x is float64"),
         ({"train_x": np.zeros(48 * 150 - 1, np.uint8)}, "one of each per event, 7200 here"),
         ({"train_x": np.zeros((48, 150), np.uint8)}, "one of each per event"),
-        ({"train_offsets": np.array([0, 150, 100, 7200])}, "offsets fall from 150 to 100 at recording 1"),
-        ({"train_offsets": np.arange(49) * 150 + 1}, "offsets go from 1 to 7201, not from 0 to 7200"),
-        ({"train_offsets": np.arange(48) * 150}, "offsets go from 0 to 7050"),
+        ({"train_offsets": np.array([0, 150, 100, 7200])}, "offsets decrease from 150 to 100 at recording 1"),
+        ({"train_offsets": np.arange(49) * 150 + 1}, "offsets run from 1 to 7201, not from 0 to 7200"),
+        ({"train_offsets": np.arange(48) * 150}, "offsets run from 0 to 7050"),
         ({"train_offsets": np.arange(49) * 150.0}, "offsets are float64"),
-        ({"train_offsets": np.zeros(0, np.int64)}, "not N . 1 whole numbers"),
-        ({"train_labels": np.zeros(47, np.int64)}, r"labels are int64\[47\], not a whole number for each of 48"),
+        ({"train_offsets": np.zeros(0, np.int64)}, "not N . 1 integers"),
+        ({"train_labels": np.zeros(47, np.int64)}, r"labels are int64\[47\], not an integer for each of 48"),
         ({"train_labels": np.zeros(48)}, "labels are float64"),
-        ({"train_labels": np.full(48, -1)}, "labels must be whole numbers from 0 on"),
-        ({"sensor_size": np.array([16])}, "sensor_size is .width, height"),
-        ({"sensor_size": np.array([0, 16])}, "sensor_size is .width, height"),
-        ({"train_p": np.array([None] * 7200, object)}, "not as Python objects"),
-        ({"class_names": np.array(["one"])}, "label 1 of 1 classes"),
+        ({"train_labels": np.full(48, -1)}, "labels must be integers of at least 0"),
+        ({"sensor_size": np.array([16])}, "sensor_size must be .width, height"),
+        ({"sensor_size": np.array([0, 16])}, "sensor_size must be .width, height"),
+        ({"train_p": np.array([None] * 7200, object)}, "write the arrays as numbers"),
+        ({"class_names": np.array(["one"])}, "label 1 is out of range for 1 classes"),
     ],
 )
 def test_an_archive_that_does_not_fit_itself(tmp_path: Path, changes: dict, words: str) -> None:
@@ -68,7 +68,7 @@ def test_a_damaged_byte_in_an_archive(tmp_path: Path) -> None:
 
 def test_an_archive_of_something_else(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", train_images=np.zeros((3, 4, 4)))
-    with pytest.raises(DataError, match=r"no recordings. Wanted train_t"):
+    with pytest.raises(DataError, match=r"no recordings found. Expected train_t"):
         data.load(f"events:{tmp_path / 'a.npz'}")
     with pytest.raises(DataError, match="no data at"):
         data.load(f"npz:{tmp_path / 'b.npz'}")
@@ -104,7 +104,7 @@ def test_every_truncation_of_a_bin_file(tmp_path: Path) -> None:
 
 def test_coordinates_beyond_the_sensor_in_files(tmp_path: Path) -> None:
     write_bin(tmp_path / "Train/0/a.bin", [5], [34], [0], [1])
-    with pytest.raises(DataError, match=r"a.bin: x from 34 to 34; x goes from 0 to 33"):
+    with pytest.raises(DataError, match=r"a.bin: x from 34 to 34; x must be from 0 to 33"):
         data.load(f"events:{tmp_path}").train.batch([0])
     with pytest.raises(DataError, match=r"b.aedat: y from 128 to 128"):
         read_aedat3(write_aedat3(tmp_path / "b.aedat", [5] * 9, [0] * 9, [128] * 9, [1] * 9), 128, 128)
@@ -203,7 +203,7 @@ def test_missing_files_of_gestures_are_named(tmp_path: Path, missing: str) -> No
 
 
 def test_folders_without_recordings(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no recordings. Wanted Train/0"):
+    with pytest.raises(DataError, match=r"no recordings found. Expected Train/0"):
         data.load(f"events:{tmp_path}")
     (tmp_path / "Train").mkdir()
     with pytest.raises(DataError, match="no recordings"):

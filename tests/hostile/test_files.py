@@ -1,4 +1,4 @@
-"""Files that are cut, damaged, foreign or interrupted: an error with a way out, never another network."""
+"""Files that are cut, damaged, foreign or interrupted: an error with a remedy, never another network."""
 
 import errno
 import io
@@ -206,7 +206,7 @@ def test_a_tensor_that_is_missing_is_named(snn, damaged):
         del tensors[next(iter(sorted(tensors)))]
 
     damaged.write_bytes(resigned(snn, damaged, change))
-    with pytest.raises(FileError, match="lacks the tensor"):
+    with pytest.raises(FileError, match="has no tensor"):
         ts.load(damaged)
 
 

@@ -83,11 +83,15 @@ def test_an_unknown_set_is_refused_by_engines_and_shown_by_doctor(monkeypatch):
     case = small_cnn()
     snn = ts.convert(case.graph, ts.recipes.ECC(timesteps=4), case.calibration)
     for engine in ("auto", "event"):
-        with pytest.raises(SettingError, match="TRANSPIKE_ISA='sse9' is no instruction set; it can be baseline, NEON"):
+        with pytest.raises(
+            SettingError, match="TRANSPIKE_ISA='sse9' is not an instruction set; it can be baseline, NEON"
+        ):
             ts.simulate(snn, case.x, engine=engine)
     shown = CliRunner().invoke(doctor.command)
     assert shown.exit_code == 0
-    assert "native library of the event engine: not used: TRANSPIKE_ISA='sse9' is no instruction set" in shown.output
+    assert (
+        "native library of the event engine: not used: TRANSPIKE_ISA='sse9' is not an instruction set" in shown.output
+    )
 
 
 @needs_library

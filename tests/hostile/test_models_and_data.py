@@ -1,4 +1,4 @@
-"""Networks, data and settings to refuse: each with the right error, the place, and the way out."""
+"""Networks, data and settings to refuse: each with the right error, the place, and the remedy."""
 
 from collections.abc import Callable
 
@@ -104,7 +104,7 @@ def test_an_unknown_operator_names_the_line_of_the_user_s_source():
         "a bare comparison",
         "of two",
         "a jump",
-        "whole numbers",
+        "integers",
         "flip of the batch",
         "repeated batch",
         "order of the batch",
@@ -137,7 +137,7 @@ def test_an_output_that_is_not_there_is_refused_with_the_choices():
     [
         (lambda m, x: {"a": m.fc.weight * 2, "b": torch.ones(3)}, "no output of the model depends on its input"),
         (lambda m, x: {"a": m.fc(x), "b": x.shape[0]}, "the model's output b is SymInt.*output="),
-        (lambda m, x: {"a": m.fc(x), (1, 2): m.fc(x)}, "text nor a whole number"),
+        (lambda m, x: {"a": m.fc(x), (1, 2): m.fc(x)}, "text nor an integer"),
         (lambda m, x: (m.fc(x), m.fc(x).mean()), "across the batch"),
         (lambda m, x: None, "returns no tensor"),
     ],
@@ -153,7 +153,7 @@ def test_a_model_that_ignores_its_input_is_refused():
 
 
 def test_control_flow_on_data_is_refused_with_a_way_out():
-    with pytest.raises(UnsupportedModel, match="control flow that depends on data"):
+    with pytest.raises(UnsupportedModel, match="control flow of the model depends on values"):
         ts.capture(Apply(lambda m, x: m.fc(x) if x.sum() > 0 else x), X)
 
 
@@ -167,14 +167,14 @@ def test_broken_weights_are_named(value):
     model = plain()
     with torch.no_grad():
         model[2].weight[0, 0] = value
-    with pytest.raises(SettingError, match=r"2\.weight holds NaN or infinite.*train or load"):
+    with pytest.raises(SettingError, match=r"2\.weight contains NaN or infinite.*train or load"):
         ts.convert(model, ECC(timesteps=4), X)
 
 
 def test_broken_running_statistics_are_named():
     model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
     model[1].running_var[0] = float("nan")
-    with pytest.raises(SettingError, match=r"1\.running_var holds NaN"):
+    with pytest.raises(SettingError, match=r"1\.running_var contains NaN"):
         ts.convert(model, ECC(timesteps=4), X)
 
 
@@ -189,13 +189,13 @@ BAD_CALIBRATION = {
     "an empty tensor": (X[:0], "0 calibration samples.*at least 8"),
     "too few samples": (X[:7], "7 calibration samples.*at least 8"),
     "an empty loader": ([], "0 calibration samples.*at least 8"),
-    "NaN": (_with_nan(), "batch 0 holds NaN or infinite.*clean"),
-    "infinity in the second batch": ([X, X / 0], "batch 1 holds NaN or infinite"),
+    "NaN": (_with_nan(), "batch 0 contains NaN or infinite.*clean"),
+    "infinity in the second batch": ([X, X / 0], "batch 1 contains NaN or infinite"),
     "constant": (torch.full((16, 4), 0.5), "value 0.5; use real"),
     "no batch axis": ([X[0]], "samples as its first axis"),
     "a number": (3, "tensor or array.*not an int"),
     "text": (["a", "b"], "must be a tensor.*not a str"),
-    "mixed shapes": ([X, X[:, :3]], "batch 1 holds samples of shape"),
+    "mixed shapes": ([X, X[:, :3]], "batch 1 contains samples of shape"),
 }
 
 
@@ -239,19 +239,19 @@ def test_a_dead_channel_is_mentioned_and_not_refused():
 @pytest.mark.parametrize("recipe", [ECC, WeightNormalisation, ThresholdBalancing])
 @pytest.mark.parametrize("timesteps", [0, -3, True, 4.0, None, "8"])
 def test_a_number_of_steps_is_a_whole_number_of_at_least_one(recipe, timesteps):
-    with pytest.raises(SettingError, match="timesteps must be a whole number of at least 1"):
+    with pytest.raises(SettingError, match="timesteps must be an integer of at least 1"):
         recipe(timesteps=timesteps)
 
 
 @pytest.mark.parametrize("timesteps", [0, -3, True, 4.0, "8"])
 def test_simulate_checks_the_number_of_steps(timesteps):
-    with pytest.raises(SettingError, match="timesteps must be a whole number of at least 1"):
+    with pytest.raises(SettingError, match="timesteps must be an integer of at least 1"):
         ts.simulate(converted(), X, timesteps)
 
 
 @pytest.mark.parametrize("timesteps", [0, -3, True, 4.0, "8"])
 def test_evaluate_checks_the_number_of_steps(timesteps):
-    with pytest.raises(SettingError, match="timesteps must be a whole number of at least 1"):
+    with pytest.raises(SettingError, match="timesteps must be an integer of at least 1"):
         ts.evaluate(converted(), (X, torch.zeros(16, dtype=torch.long)), timesteps=timesteps)
 
 
@@ -297,18 +297,20 @@ def test_a_broken_input_is_refused():
 
 @pytest.mark.parametrize("engine", sorted(ENGINES))
 def test_an_empty_batch_is_refused(engine):
-    with pytest.raises(DataError, match="batch is empty; give at least one sample"):
+    with pytest.raises(DataError, match="batch is empty; pass at least one sample"):
         ts.simulate(converted(), X[:0], engine=engine)
 
 
 @pytest.mark.parametrize("engine", sorted(ENGINES))
 def test_recording_an_unknown_layer_lists_those_that_there_are(engine):
-    with pytest.raises(SettingError, match=r"no spiking layer is called nonsense; choose from .*1.*input"):
+    with pytest.raises(SettingError, match=r"there is no spiking layer named nonsense; choose from .*1.*input"):
         ts.simulate(converted(), X, record=["nonsense"], engine=engine)
 
 
 def test_an_unknown_engine_lists_the_others():
-    with pytest.raises(SettingError, match="no engine is called 'loihi'; choose from auto, dense, event, reference"):
+    with pytest.raises(
+        SettingError, match="there is no engine named 'loihi'; choose from auto, dense, event, reference"
+    ):
         ts.simulate(converted(), X, engine="loihi")
 
 
@@ -324,12 +326,12 @@ def test_the_reference_engine_has_no_memory_budget():
 
 
 def test_an_unknown_layer_of_a_graph_lists_the_others():
-    with pytest.raises(SettingError, match="no layer is called 'nonsense'; the layers are input, 0, 1, 2"):
+    with pytest.raises(SettingError, match="there is no layer named 'nonsense'; the layers are input, 0, 1, 2"):
         ts.capture(plain(), X)["nonsense"]
 
 
 def test_evaluation_without_targets_says_what_it_wants():
-    with pytest.raises(DataError, match=r"needs targets: give batches of \(input, target\)"):
+    with pytest.raises(DataError, match=r"needs targets: pass batches of \(input, target\)"):
         ts.evaluate(converted(), X)
 
 

@@ -26,24 +26,24 @@ REFUSED = {
     "broken cycles": (lambda: ts.simulate(CYCLES, X, 6, engine="dense"), SettingError, "not whole cycles of 4"),
     "less than a cycle": (lambda: CYCLES(X, 3), SettingError, "not whole cycles of 4"),
     "broken cycles, evaluated": (lambda: ts.evaluate(CYCLES, (X, Y), answers=(5,)), SettingError, "not whole cycles"),
-    "total steps of 0": (lambda: ECC8.total_steps(0), SettingError, "whole number of at least 1"),
-    "total steps of a half": (lambda: ECC8.total_steps(2.5), SettingError, "whole number"),
+    "total steps of 0": (lambda: ECC8.total_steps(0), SettingError, "integer of at least 1"),
+    "total steps of a half": (lambda: ECC8.total_steps(2.5), SettingError, "integer"),
     "too many steps": (lambda: ECC(10**20), SettingError, "at most 16,777,216"),
-    "answers after the end": (lambda: ts.evaluate(ECC8, (X, Y), timesteps=4, answers=(2, 8)), SettingError, "give timesteps=8"),
+    "answers after the end": (lambda: ts.evaluate(ECC8, (X, Y), timesteps=4, answers=(2, 8)), SettingError, "pass timesteps=8"),
     "one-hot targets": (lambda: ts.evaluate(ECC8, (X, torch.eye(10)[Y])), DataError, r"for one-hot labels write y\.argmax\(1\)"),
     "too few targets": (lambda: ts.evaluate(ECC8, (X, Y[:3])), DataError, "6 inputs and 3 targets"),
     "maps as answers": (lambda: ts.evaluate(ts.convert(nn.Conv2d(1, 2, 1), ECC(4), torch.rand(16, 1, 3, 3), allow_no_neurons=True), (torch.rand(6, 1, 3, 3), Y)), DataError, r"needs logits \(batch, classes\)"),
     "beyond float32": (lambda: ECC8(X.double() * 1e300), DataError, "values beyond float32"),
     "numpy": (lambda: ECC8(X.numpy()), DataError, "not a ndarray"),
     "complex": (lambda: ECC8(X + 0j), DataError, "not a complex tensor"),
-    "sample ids": (lambda: ts.simulate(ECC8, X, sample_ids=torch.arange(3)), DataError, "6 whole numbers"),
+    "sample ids": (lambda: ts.simulate(ECC8, X, sample_ids=torch.arange(3)), DataError, "6 integers"),
     "a number as calibration": (lambda: ts.convert(MODEL, ECC(8), torch.tensor(1.0)), DataError, "first axis"),
-    "half a sample": (lambda: ts.convert(MODEL, ECC(8), CALIBRATION, calibration_samples=2.5), SettingError, "calibration_samples must be a whole"),
-    "a word as seed": (lambda: ts.convert(MODEL, ECC(8), CALIBRATION, seed="a"), SettingError, "seed must be a whole number"),
-    "half a level": (lambda: QuantisedClip(1.5), SettingError, "levels must be a whole number"),
+    "half a sample": (lambda: ts.convert(MODEL, ECC(8), CALIBRATION, calibration_samples=2.5), SettingError, "calibration_samples must be an integer"),
+    "a word as seed": (lambda: ts.convert(MODEL, ECC(8), CALIBRATION, seed="a"), SettingError, "seed must be an integer"),
+    "half a level": (lambda: QuantisedClip(1.5), SettingError, "levels must be an integer"),
     "one recipe": (lambda: compared(recipes=ECC()), SettingError, "recipes must be a tuple or a list"),
     "one number of steps": (lambda: compared(timesteps=4), SettingError, "timesteps must be a tuple or a list"),
-    "half a job": (lambda: compared(jobs=1.5), SettingError, "jobs must be a whole number"),
+    "half a job": (lambda: compared(jobs=1.5), SettingError, "jobs must be an integer"),
     "a number as a sentence": (lambda: compared().pick(3), SettingError, "text like 'drop<=1"),
     "a bound without end": (lambda: compared().pick("steps<=inf min=steps"), SettingError, "is not a condition"),
 }  # fmt: skip
@@ -60,7 +60,7 @@ def test_a_broken_weight_has_the_name_that_the_model_gives_it():
     model = nn.Sequential(nn.Linear(7, 3))
     with torch.no_grad():
         model[0].weight[0, 0] = float("nan")
-    with pytest.raises(TranspikeError, match=r"0\.weight holds NaN"):
+    with pytest.raises(TranspikeError, match=r"0\.weight contains NaN"):
         ts.convert(model, ECC(8), CALIBRATION)
 
 

@@ -59,7 +59,7 @@ def test_a_layer_with_a_weight_of_another_type_than_its_inputs(tmp_path: Path, k
         name = next(name for name in sorted(tensors) if name.startswith("source") and "weight" in name)
         tensors[name] = tensors[name].to(kind)
 
-    with pytest.raises(FileError, match="does not hold a spiking network"):
+    with pytest.raises(FileError, match="does not contain a spiking network"):
         ts.load(changed("ecc", tmp_path / "net.transpike", change))
 
 
@@ -69,14 +69,14 @@ def test_tensors_of_other_shapes(tmp_path: Path, part: str) -> None:
         name = tensor_named(tensors, part)
         tensors[name] = torch.cat([tensors[name].flatten()] * 7)
 
-    with pytest.raises(FileError, match="does not hold a spiking network"):
+    with pytest.raises(FileError, match="does not contain a spiking network"):
         ts.load(changed("ecc", tmp_path / "net.transpike", change))
 
 
 NONSENSE = {
     "rates of text": ("rates", {"1": "a"}, "rates is a dict"),
     "rates that are a list": ("rates", [1], "rates is a list"),
-    "rates below zero": ("rates", {"1": -1.0}, "spike rates of 1 are not numbers from 0"),
+    "rates below zero": ("rates", {"1": -1.0}, "spike rates of 1 are not numbers of at least 0"),
     "rates that are infinite": ("rates", {"1": float("inf")}, "spike rates of 1"),
     "rates of no layer": ("rates", {"nowhere": 0.1}, "nowhere, which are not layers"),
     "ranges of no layer": ("ranges", {"dict": {"nowhere": {"tensor": "T"}}}, "nowhere, which are not layers"),
@@ -93,8 +93,8 @@ NONSENSE = {
     ),
     "an encoder in place of a recipe": ("recipe", {"type": "ConstantCurrent", "fields": {}}, "recipe has the wrong type"),
     "an exact grid by text": ("exact_grid", "yes", "exact_grid is 'yes', not bool"),
-    "a grid of no steps": ("grid_timesteps", 0, "timesteps must be a whole number"),
-    "a grid of endless steps": ("grid_timesteps", 2**40, "timesteps must be a whole number"),
+    "a grid of no steps": ("grid_timesteps", 0, "timesteps must be an integer"),
+    "a grid of endless steps": ("grid_timesteps", 2**40, "timesteps must be an integer"),
     "remarks of numbers": ("remarks", [1], "remarks is a tuple"),
     "a provenance that is a list": ("provenance", [], "provenance is a list"),
 }  # fmt: skip
@@ -143,7 +143,7 @@ def test_deep_nesting_is_refused(tmp_path: Path, depth: int) -> None:
     )
     metadata = {"transpike": "1", "content": text, "sha256": content_digest(text, tensors)}
     (tmp_path / "net.transpike").write_bytes(safetensors.torch.save(tensors, metadata))
-    with pytest.raises(FileError, match="does not hold a spiking network"):
+    with pytest.raises(FileError, match="does not contain a spiking network"):
         ts.load(tmp_path / "net.transpike")
 
 

@@ -70,7 +70,7 @@ def test_the_null_device_takes_everything(tmp_path):
         check_writable(path)
         write_atomically(path, b"lost")
     assert stat.S_ISCHR(Path(os.devnull).stat().st_mode) and (tmp_path / "link").is_symlink()
-    with pytest.raises(FileError, match="is a pipe or a device, and this file is read again"):
+    with pytest.raises(FileError, match="is a pipe or a device, but this file is read again"):
         check_writable(os.devnull, read_again=True)
 
 

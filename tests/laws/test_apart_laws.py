@@ -39,7 +39,7 @@ OPERATORS: dict[str, tuple[Op, tuple[tuple[int, ...], ...], int]] = {
     "softmax": (softmax(-1), ((2, 4, 5),), 3),
     "softmax, last axis by number": (softmax(3), ((2, 4, 5),), 3),
     "softmax of another axis": (softmax(1), ((2, 4, 5),), 1),
-    "softmax behind a mask": (MaskedSoftmax(FUTURE, 3), ((2, 4, 4),), 1),
+    "softmax after a mask": (MaskedSoftmax(FUTURE, 3), ((2, 4, 4),), 1),
     "group norm": (AnalogueOp("aten.group_norm.default", (INPUT, 2)), ((4, 3, 3),), 1),
     "normalise": (Normalise(axis=2), ((3, 4),), 2),
     "normalise channels": (Normalise(axis=1), ((3, 4),), 1),

@@ -211,7 +211,7 @@ def test_off_the_grid_engines_differ_only_where_ties_are_reported(case, pooling)
         assert same or trace.ties
 
 
-# whole numbers of steps reach the threshold exactly, which float32 and float64 see from either side
+# integers of steps reach the threshold exactly, which float32 and float64 see from either side
 TIES = pytest.mark.parametrize(("weight", "threshold"), [(0.1, 1.1), (0.35, 1.0), (0.65, 0.7)])
 
 

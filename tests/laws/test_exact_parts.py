@@ -48,6 +48,6 @@ def test_these_runs_use_them(name):
 def _converted(case, name: str) -> ts.SNN:
     try:
         return ts.convert(case.graph, RECIPES[name], case.calibration)
-    except UnsupportedModel as error:  # a maximum pooling behind a sum of spikes
+    except UnsupportedModel as error:  # a maximum pooling after a sum of spikes
         assume("cannot move before" not in str(error))
         raise

@@ -28,7 +28,7 @@ def fans(*nodes: Node) -> torch.Tensor:
 
 
 def paths(ops: list[Op], shape: tuple[int, ...]) -> torch.Tensor:
-    """Sends one spike after another; behind wiring every element that it reaches goes on by itself."""
+    """Sends one spike after another; after wiring every element that it reaches goes on by itself."""
     counts = torch.zeros(shape, dtype=torch.float64)
     for index in range(counts.numel()):
         spike = torch.zeros(1, counts.numel(), dtype=torch.float64)

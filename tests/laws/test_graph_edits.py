@@ -119,7 +119,7 @@ def test_shapes_given_by_hand_are_not_believed(runs: list[str]) -> None:
 
 def test_weights_are_checked_in_every_edit() -> None:
     graph = chain(2)
-    with pytest.raises(ts.errors.SettingError, match="scale1: weight holds NaN"):
+    with pytest.raises(ts.errors.SettingError, match="scale1: weight contains NaN"):
         graph.replaced(dataclasses.replace(graph["scale1"], op=Scale(weight=torch.tensor(torch.nan))))
 
 
@@ -194,8 +194,8 @@ def test_a_graph_that_was_edited_is_the_one_that_is_built_anew(seed: int) -> Non
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
-        (lambda n: "nowhere" if n.inputs else None, SettingError, "'nowhere' cannot take the place of"),
-        (lambda n: n.name if n.inputs else None, SettingError, "no other layer is called so"),
+        (lambda n: "nowhere" if n.inputs else None, SettingError, "'nowhere' cannot replace"),
+        (lambda n: n.name if n.inputs else None, SettingError, "no other layer has this name"),
         (lambda n: dataclasses.replace(n, name="new") if n.inputs else None, UnsupportedModel, "has readers"),
     ],
     ids=["unknown", "itself", "renamed"],

@@ -1,4 +1,4 @@
-"""Interpolation by powers of two passes levels on as whole numbers, so that networks with it are on the exact grid."""
+"""Interpolation by powers of two passes levels on as integers, so that networks with it are on the exact grid."""
 
 import pytest
 import torch

@@ -51,7 +51,7 @@ def on_grid(graph: Graph) -> Graph:
 
 
 def sent(case: Case, recipe: ts.recipes.ECC, kernels: bool) -> tuple[dict[str, tuple[Tensor, Tensor]], int]:
-    """Layer → (train, mean) of changed neurons behind a shift, and the number of layers that a kernel ran."""
+    """Layer → (train, mean) of changed neurons after a shift, and the number of layers that a kernel ran."""
     x = (case.calibration[:SAMPLES] * 16).round() / 16
     encoder = recipe.encoder.suited(case.graph).calibrated(float(case.calibration.abs().max()))
     compiled = one_layer.compiled if kernels else None

@@ -63,7 +63,7 @@ def network(case: Case, recipe: ts.recipes.ECC, *made: Made, **options: object) 
     """On the grid, with layers that fire."""
     try:
         snn = ts.convert(case.graph, recipe, case.calibration, **options)
-    except UnsupportedModel as error:  # a maximum pooling behind a sum of spikes
+    except UnsupportedModel as error:  # a maximum pooling after a sum of spikes
         assume("cannot move before" not in str(error))
         raise
     return with_neurons(snn, *made)

@@ -81,7 +81,7 @@ def test_a_power_of_two_on_everything_changes_no_spike(seed, threshold, beta, re
 
 
 def staircase(z: Fraction, threshold: Fraction, initial: Fraction, steps: int) -> int:
-    """``clip(⌊(T z + v(0)) / θ⌋, 0, T)`` in whole numbers."""
+    """``clip(⌊(T z + v(0)) / θ⌋, 0, T)`` in integers."""
     return min(max(floor((steps * z + initial) / threshold), 0), steps)
 
 

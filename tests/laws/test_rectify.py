@@ -309,7 +309,7 @@ def test_a_converted_network_is_saved_and_loaded(tmp_path):
 
 
 def test_slopes_and_bounds_are_checked():
-    with pytest.raises(SettingError, match="slope holds NaN"):
+    with pytest.raises(SettingError, match="slope contains NaN"):
         LeakyReLU(torch.tensor(float("nan")))
     with pytest.raises(SettingError, match="the floor must be a positive number"):
         LeakyReLU(torch.tensor(1.0), floor=-1.0)

@@ -80,7 +80,7 @@ def test_off_the_grid_the_ties_are_those_of_single_layers(case, lengths):
 
 
 def test_a_potential_beyond_its_room_takes_the_word_exact_away():
-    """And the layers behind it count ties from then on, as in a run layer by layer."""
+    """And the layers after it count ties from then on, as in a run layer by layer."""
     snn, x = wide_snn(8)
     traces = []
     for record in ((), [snn.graph.cells[0].name]):

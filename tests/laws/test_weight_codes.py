@@ -1,4 +1,4 @@
-"""Logarithmic weights, the processing element's whole numbers, and bits of −1 and +1."""
+"""Logarithmic weights, the processing element's integers, and bits of −1 and +1."""
 
 import math
 

@@ -176,7 +176,7 @@ def test_saved_programs(tmp_path):
     again, found = models.build(f"file:{path}", trust=True)
     assert found.input_shape == (1, 8, 8)
     torch.testing.assert_close(again(images), module(images))
-    with pytest.raises(SettingError, match="finished program"):
+    with pytest.raises(SettingError, match="exported program"):
         models.build(f"file:{path}", num_classes=3, trust=True)
     with pytest.raises(CheckpointError, match="no saved program"):
         models.build(f"file:{tmp_path / 'nothing.pt2'}")

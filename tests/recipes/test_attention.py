@@ -63,7 +63,7 @@ MASKS: dict[str, Callable[[], nn.Module]] = {
 def test_a_constant_mask_is_part_of_the_softmax(label):
     model, x = seeded(MASKS[label]), rand(32, 5, 8)
     snn = ts.convert(model, StreamingSigmaDelta(timesteps=12, threshold_count=12, percentile=100.0), x)
-    assert "softmax behind a mask" in str(snn.graph)
+    assert "softmax after a mask" in str(snn.graph)
     context = Context(ts.capture(model, x, on_unsupported="keep"), (x,), timesteps=1)
     (op,) = (node.op for node in JoinMasks().apply(context.source, context) if isinstance(node.op, MaskedSoftmax))
     assert bool(op.mask[FUTURE].bool().all())
@@ -93,7 +93,7 @@ def test_a_row_that_a_mask_hides_entirely_is_an_error_that_names_it():
         rand(16, 5, 8),
     )
     with pytest.raises(
-        (DataError, UnsupportedModel), match=r"softmax, on the calibration data: softmax behind a mask gives NaN"
+        (DataError, UnsupportedModel), match=r"softmax, on the calibration data: softmax after a mask gives NaN"
     ):
         ts.convert(model, StreamingSigmaDelta(timesteps=4), x)
 
@@ -101,7 +101,7 @@ def test_a_row_that_a_mask_hides_entirely_is_an_error_that_names_it():
 def test_a_recipe_of_rates_keeps_a_masked_softmax_too():
     model, x = seeded(MASKS["-inf"]), rand(32, 5, 8)
     snn = ts.convert(model, ECC(timesteps=64), x, on_unsupported="keep")
-    assert "softmax behind a mask" in str(snn.graph)
+    assert "softmax after a mask" in str(snn.graph)
     expected = model(x).detach()
     assert float((snn(x) - expected).norm()) <= 0.05 * float(expected.norm())
 
@@ -175,7 +175,7 @@ def test_bags_of_looked_up_rows_convert(mode):
     assert torch.equal(snn.source.parameters()["bag.weight"], model.bag.weight)
     expected = model(x).detach()
     assert float((snn(x) - expected).norm()) <= 0.03 * float(expected.norm())
-    with pytest.raises(DataError, match="looked up among 20 rows, 0 to 19, and holds 25"):
+    with pytest.raises(DataError, match="looked up among 20 rows, 0 to 19, but contains 25"):
         snn(x + 6 + (19 - x.max()))
 
 
@@ -201,5 +201,5 @@ def test_whole_numbers_as_one_hot_vectors_are_a_look_up():
     assert float((snn(x) - expected).norm()) <= 0.03 * float(expected.norm())
     with pytest.raises(DataError, match="looked up among 20 rows"):
         snn(x + 1 + (19 - x.max()))
-    with pytest.raises(UnsupportedModel, match="decides by values of its input"):
+    with pytest.raises(UnsupportedModel, match="depends on values of its input"):
         ts.convert(seeded(lambda: OneHot(-1)), ECC(), x.clamp(max=19).index_fill(0, torch.tensor([0]), 19))

@@ -45,7 +45,7 @@ def test_cao_takes_spikes_in():
 )
 def test_biases_are_refused(extra):
     model = nn.Sequential(nn.Linear(3, 3, bias=False), nn.ReLU(), *extra, nn.ReLU(), nn.Linear(3, 2, bias=False)).eval()
-    with pytest.raises(ts.TranspikeError, match="does not support biases, and these layers have one: 2"):
+    with pytest.raises(ts.TranspikeError, match="does not support biases, but these layers have one: 2"):
         ts.convert(model, Cao(8), torch.rand(16, 3))
 
 

@@ -12,9 +12,9 @@ from transpike.engines import event_status
 WINDOW = "dense: a window is one pass over all its steps"
 CYCLE = "dense: a phase cycle is one pass over all its steps"
 EARLY = "dense: layers that fire before their window is complete run step by step"
-UNIT = "dense: sigma-delta layers have kernels of their own"
-RECIPROCAL = "dense: differences that are divided by their step number lie on no grid"
-WIRE = "dense: a wire does not carry spikes of whole levels"
+UNIT = "dense: sigma-delta layers have separate kernels"
+RECIPROCAL = "dense: differences that are divided by their step number are not on a grid"
+WIRE = "dense: a wire does not carry spikes of integer levels"
 REASONS = {
     "bsnn": CYCLE, "burst-digits": UNIT, "cat": WINDOW, "ceiling": WINDOW, "cos": EARLY, "dcgs": RECIPROCAL,
     "exact-mapping": WINDOW, "linear-ttfs": WINDOW, "pascal": WINDOW, "rueckauer-liu": EARLY, "s4nn": EARLY,

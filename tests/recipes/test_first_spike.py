@@ -311,7 +311,7 @@ def test_an_input_beyond_the_range_of_spikes_is_said():
         "of the input values exceed" in remark for remark in ts.evaluate(snn, (0.5 * case.x.abs(), labels)).remarks
     )
     pixels = ts.convert(case.graph, S4NN(12, threshold=1.0), 200 * x)
-    assert any("above 1, the largest that a spike stands for" in remark for remark in pixels.remarks)
+    assert any("above 1, the largest value that a spike represents" in remark for remark in pixels.remarks)
 
 
 def test_layers_that_never_fire_are_named():

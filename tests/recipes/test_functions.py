@@ -1,4 +1,4 @@
-"""Every activation converts with the recipes of differences; the others refuse it and name these."""
+"""Every activation converts with the differential recipes; the others refuse it and name these."""
 
 import pytest
 import torch
@@ -109,7 +109,7 @@ def test_comparisons_that_are_kept_select(label, kind):
     snn = ts.convert(model, kind(timesteps=32), x)
     expected = model(x).detach()
     apart = (snn(x) - expected).norm(dim=1) <= 0.05 * expected.norm(dim=1)
-    assert float(apart.float().mean()) >= 0.8  # at a jump a small error of what is compared is a large one behind it
+    assert float(apart.float().mean()) >= 0.8  # at a jump a small error of what is compared is a large one after it
 
 
 def test_what_depends_on_two_wires_or_on_the_place_is_not_one_function():

@@ -26,7 +26,7 @@ def seeded(make: Callable[[], nn.Module]) -> nn.Module:
 
 
 def sentences(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Whole numbers of words, and 1 where a sentence has one; the first sentence is full."""
+    """Integers of words, and 1 where a sentence has one; the first sentence is full."""
     random = torch.Generator().manual_seed(seed)
     ids = torch.randint(1, 20, (count, TOKENS), generator=random)
     lengths = torch.randint(1, TOKENS + 1, (count, 1), generator=random)
@@ -108,7 +108,7 @@ def test_a_mask_that_is_an_input_hides_the_words_that_a_sentence_has_not(way):
     assert [op.hides for op in ops if isinstance(op, Product)] == ["output", "first"]
     ids, mask = inputs
     assert torch.equal(snn(ids + 3 * (1 - mask), mask), snn(ids, mask)), "what is hidden has no influence"
-    with pytest.raises(DataError, match="mask holds truth values, 0 and 1"):
+    with pytest.raises(DataError, match=r"mask must be Boolean \(0 or 1\)"):
         snn(ids, 2 * mask)
 
 

@@ -109,7 +109,7 @@ def test_a_value_that_does_not_exist_is_an_error_with_layer_operator_and_step(la
 def test_a_value_that_does_not_exist_on_the_calibration_data_is_an_error_with_layer_and_operator():
     model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.LayerNorm(4, eps=0.0), nn.Linear(4, 2)).eval()
     x = torch.rand(16, 4, generator=torch.Generator().manual_seed(1))
-    for zero in (0, 12):  # among those that check the capture, and behind them
+    for zero in (0, 12):  # among those that check the capture, and after them
         bad = x.clone()
         bad[zero] = 0
         with pytest.raises(DataError, match=r"1, on the calibration data: layer_norm .* a row of zeros"):

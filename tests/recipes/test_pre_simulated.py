@@ -176,7 +176,7 @@ def test_no_answer_is_given_before_the_pre_simulation_is_over(residual):
     snn = ts.convert(model, COS(8), x)
     report = ts.evaluate(snn, (x, torch.zeros(len(x)).long()))
     assert [answer.timesteps for answer in report.curve] == [4, 8]
-    with pytest.raises(ts.TranspikeError, match="needs a run of at least as many, not 2"):
+    with pytest.raises(ts.TranspikeError, match="needs a run of at least that length, not 2"):
         snn(x, 2)
 
 

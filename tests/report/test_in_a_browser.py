@@ -46,7 +46,7 @@ def test_no_legend_covers_a_curve(found, opened) -> None:
 @pytest.mark.parametrize(("width", "columns"), [(360, 1), (768, 1), (1100, 2), (1440, 2)])
 def test_pictures_use_the_width(found, opened, width, columns) -> None:
     page = opened(found.html, width)
-    for pair in ("#accuracy .figures figure", "#energy .beside > div"):
+    for pair in ("#accuracy .figures figure", "#energy .paired > div"):
         one, other = (page.locator(pair).nth(k).bounding_box() for k in (0, 1))
         assert (abs(one["y"] - other["y"]) < 30) == (columns == 2), pair
         assert (other["x"] > one["x"] + one["width"] - 1) == (columns == 2), pair

@@ -30,7 +30,7 @@ def test_the_page_is_well_formed_and_loads_nothing(found):
     outside = set(re.findall(r"https?://[\w./-]+", found.html))
     assert outside <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
     assert "url(http" not in found.html and "@import" not in found.html
-    assert not re.search(r"#0[12]0[12]\w\w", found.html), "a colour that stands for a variable was left"
+    assert not re.search(r"#0[12]0[12]\w\w", found.html), "a colour that represents a variable was left"
 
 
 def test_every_part_is_there_and_says_what_the_json_says(found):
@@ -130,10 +130,10 @@ def test_what_cannot_be_on_a_page_is_refused(found, tmp_path):
             ts.report.page(results)
     with pytest.raises(
         SettingError,
-        match=r"a picture cannot show these results: save them as \.html, \.json, \.txt, \.csv, \.md or \.tex",
+        match=r"a figure cannot show these results: save them as \.html, \.json, \.txt, \.csv, \.md or \.tex",
     ):
         ts.report.save([cost, spikes], tmp_path / "x.png")
-    with pytest.raises(SettingError, match="a picture cannot show"):
+    with pytest.raises(SettingError, match="a figure cannot show"):
         ts.report.save(spikes, tmp_path / "x.png")
     with pytest.raises(SettingError, match=r"\.html"):
         ts.report.save(spikes, tmp_path / "x.doc")

@@ -136,7 +136,7 @@ def test_latex_is_a_tabular_with_booktabs_and_plain_characters() -> None:
     for row in rows:
         assert row.endswith(r"\\") and bare(row).count("&") == 2
         assert not re.search(r"[%$#_~^|<>\"`]", bare(row)), row
-        assert row[0] not in "[*"  # behind the end of a row it would be an argument
+        assert row[0] not in "[*"  # after the end of a row it would be an argument
         assert bare(row).count("{") == bare(row).count("}")
     assert r"\caption{Layers; n = 60 samples; seed 0.}" in text and r"\label{tab:layers}" in text
     assert r"\textbackslash{}" in body and r"$\theta$" in body and "-{}-flag" in body

@@ -57,9 +57,12 @@ REFUSED = {
         lambda: TopK(2).check((4,), 3, torch.tensor([0.5, 1, 2])),
         r"float32 of shape \(3,\).*y\.long\(\)",
     ),
-    "too large": (lambda: Classification().check((4,), 2, torch.tensor([0, 4])), "0 to 4, and the network has 4"),
+    "too large": (lambda: Classification().check((4,), 2, torch.tensor([0, 4])), "0 to 4, but the network has 4"),
     "negative": (lambda: Classification().check((4,), 2, torch.tensor([0, -1])), "are -1 to 0"),
-    "too few": (lambda: Classification().check((4,), 2, torch.tensor([0]), "batch 3"), "batch 3 holds 2 inputs and 1"),
+    "too few": (
+        lambda: Classification().check((4,), 2, torch.tensor([0]), "batch 3"),
+        "batch 3 contains 2 inputs and 1",
+    ),
     "maps": (lambda: Classification().check((4, 8, 8), 1, torch.tensor([0])), r"network returns \(batch, 4, 8, 8\)"),
     "fewer classes than k": (lambda: TopK(5).check((4,), 1, torch.tensor([0])), "at least 6 classes"),
     "as many classes as k": (lambda: TopK(4).check((4,), 1, torch.tensor([0])), "every answer would count as correct"),
@@ -74,9 +77,7 @@ def test_what_does_not_fit_is_refused(what: str) -> None:
         provoke()
 
 
-@pytest.mark.parametrize(
-    ("k", "words"), [(0, "from 1 on"), (1.5, "whole number"), (True, "whole number"), ("5", "whole")]
-)
+@pytest.mark.parametrize(("k", "words"), [(0, "of at least 1"), (1.5, "integer"), (True, "integer"), ("5", "integer")])
 def test_k_is_a_whole_number(k, words) -> None:
     with pytest.raises(SettingError, match=words):
         TopK(k)
@@ -186,6 +187,6 @@ def test_the_command_line_takes_tasks_with_their_settings(tmp_path) -> None:
     always = CliRunner().invoke(main, [*words, "top-k:k=10"])
     assert always.exit_code == 5 and "every answer would count as correct" in always.output
     wrong = CliRunner().invoke(main, [*words, "top-k:k=0"])
-    assert wrong.exit_code == 2 and "k must be a whole number from 1 on" in wrong.output
+    assert wrong.exit_code == 2 and "k must be an integer of at least 1" in wrong.output
     wrong = CliRunner().invoke(main, [*words, "top-5"])
     assert wrong.exit_code == 2 and "choose from binary, classification, " in wrong.output

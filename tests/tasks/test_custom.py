@@ -267,7 +267,7 @@ def test_fine_tuning_selects_the_epoch_by_the_loss_where_there_is_no_accuracy(tm
 
 REFUSED = {
     "no targets": (lambda: ts.finetune(SNN, (X, TARGETS), epochs=1, task=Fidelity()), SettingError, "no targets to train"),
-    "a loss of classes": (lambda: ts.finetune(SNN, (X, TARGETS), epochs=1, loss="tet", task=Regression()), SettingError, "TET compares the logits of several classes, and the task is regression"),
+    "a loss of classes": (lambda: ts.finetune(SNN, (X, TARGETS), epochs=1, loss="tet", task=Regression()), SettingError, "TET compares the logits of several classes, but the task is regression"),
     "other targets": (lambda: ts.finetune(SNN, (X, TARGETS[:, :2]), epochs=1, task=Regression()), DataError, r"targets of the training data .*one real number per output"),
     "no gradient": (lambda: ts.finetune(SNN, (X, TARGETS), epochs=1, task=Function(lambda o, y: (o > y).float().mean(1))), SettingError, "has no gradient"),
     "no loss": (lambda: ts.finetune(SNN, [(X, boxed())], epochs=1, task=Detection(boxes_of)), SettingError, "has no loss to train with"),

@@ -85,7 +85,7 @@ def test_every_mask_is_judged_by_its_own_targets(recipe) -> None:
         assert found.fidelity[-1] == found.outputs[name][-1] and found.outputs[name][-1].argmax_agreement > 0.95
         alone = ts.evaluate(snn, (X, target), output=name, task=PixelClassification(ignore_index=IGNORED))
         assert alone.final.metrics == found.final.metrics
-    with pytest.raises(DataError, match=r"needs whole numbers of shape \(24, 4, 4\)"):
+    with pytest.raises(DataError, match=r"needs integers of shape \(24, 4, 4\)"):
         ts.evaluate(snn, (X, TARGETS["mask"]), output="aux.1", task=PixelClassification(ignore_index=IGNORED))
     whole = ts.evaluate(snn, X)
     assert list(whole.outputs) == list(SIZES) and whole.final.score[0] < 0.2
@@ -150,15 +150,15 @@ def test_tasks_of_outputs_that_cannot_be_joined_are_refused() -> None:
     snn = ts.convert(MODEL, ECC(timesteps=4), X)
     for tasks, targets, reason in (
         ({"mask": TASKS["mask"], "aux.1": Fidelity()}, Y, "which is measured of every output anyway"),
-        ({"edges": TASKS["mask"]}, Y, "no output is called 'edges'"),
+        ({"edges": TASKS["mask"]}, Y, "there is no output named 'edges'"),
         ({}, Y, "one for at least one output"),
         ({"mask": Regression()}, Y, "mask of a batch.*needs one real number per output"),
         ({"mask": Binary()}, Y, "the output mask: binary needs one logit"),
-        (TASKS, TARGETS["mask"], "give targets by output"),
+        (TASKS, TARGETS["mask"], "pass targets by output"),
     ):
         with pytest.raises((SettingError, DataError), match=reason):
             ts.evaluate(snn, (X, targets), task=tasks)
-    with pytest.raises(SettingError, match="without output=: give one task"):
+    with pytest.raises(SettingError, match="without output=: pass one task"):
         ts.evaluate(snn, (X, Y), output="mask", task=TASKS)
     with pytest.raises(SettingError, match="neither correct nor wrong"):
         ts.fit_exit(snn, (X, Y), task=TASKS["mask"], output="mask")

@@ -225,7 +225,7 @@ def test_every_presentation_names_the_metric_and_no_accuracy(name: str, tmp_path
 
 @pytest.mark.parametrize("task", [Regression(), MASKS, Fidelity()])
 def test_an_early_exit_is_refused_with_the_reason(task) -> None:
-    with pytest.raises(SettingError, match=rf"loses? a correct answer, and an answer of {task.name}.* is neither"):
+    with pytest.raises(SettingError, match=rf"loses? a correct answer, but an answer of {task.name}.* is neither"):
         ts.fit_exit(SNN, (X, TARGETS), task=task)
     with pytest.raises(SettingError, match="neither correct nor wrong: evaluate"):
         ts.ComparisonSettings(task=task, exits=(ts.exits.Exit(),))

@@ -49,20 +49,20 @@ ENTRANCES = {
 def test_a_single_output_has_no_accuracy_and_the_error_names_the_way_out(entrance: str) -> None:
     """Also where all targets are 0, the only class that it has: 100 % would be no achievement."""
     for y in (torch.zeros(N, dtype=torch.int64), torch.arange(N) % 2):
-        with pytest.raises(DataError, match=r"single output, \(batch, 1\).*give it two outputs"):
+        with pytest.raises(DataError, match=r"single output, \(batch, 1\).*use two outputs"):
             ENTRANCES[entrance](1, y)
 
 
 WRONG = {
-    "counted from 1": (torch.arange(N) % 10 + 1, r"1 to 10, and the network has 10 classes, 0 to 9: .*write y - 1"),
-    "with -1": (torch.arange(N) % 10 - 1, r"-1 to 8, .*leave out samples without a class"),
+    "counted from 1": (torch.arange(N) % 10 + 1, r"1 to 10, but the network has 10 classes, 0 to 9: .*write y - 1"),
+    "with -1": (torch.arange(N) % 10 - 1, r"-1 to 8, .*drop samples without a class"),
     "one-hot": (torch.eye(10)[torch.arange(N) % 10], r"write y\.argmax\(1\)"),
     "soft": (torch.full((N, 10), 0.1), r"soft labels and several classes per sample are not supported"),
     "a column of reals": (torch.rand(N, 1), r"float32 of shape \(48, 1\).*real targets, as of a regression"),
     "real": ((torch.arange(N) % 10).float(), r"float32 of shape \(48,\).*write y\.long\(\)"),
     "not a number": (torch.full((N,), float("nan")), r"real targets, as of a regression, have no accuracy"),
     "true or false": (torch.arange(N) % 2 == 0, r"bool of shape \(48,\).*write y\.long\(\)"),
-    "maps": (torch.zeros(N, 8, 8, dtype=torch.int64), r"of shape \(48, 8, 8\), and the task needs \(batch,\) class"),
+    "maps": (torch.zeros(N, 8, 8, dtype=torch.int64), r"of shape \(48, 8, 8\), but the task needs \(batch,\) class"),
 }
 
 
@@ -103,9 +103,9 @@ def test_training_a_single_output_is_refused(classes: int) -> None:
 
 
 def test_a_data_set_of_images_needs_class_numbers_too() -> None:
-    with pytest.raises(DataError, match="whole numbers from 0 on"):
+    with pytest.raises(DataError, match="integers of at least 0"):
         Split(X, torch.full((N,), float("nan")))
-    with pytest.raises(DataError, match="whole numbers from 0 on"):
+    with pytest.raises(DataError, match="integers of at least 0"):
         Split(X, torch.full((N,), -1))
 
 

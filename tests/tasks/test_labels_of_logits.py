@@ -93,7 +93,7 @@ def test_several_labels_are_right_only_together() -> None:
     report = ts.evaluate(snn, (X, labels), task=task)
     assert report.ann_accuracy == 0.75
     assert report.final.accuracy == float(((snn(X) > 0) == labels.bool()).all(1).double().mean())
-    with pytest.raises(SettingError, match=r"an early exit compares the classes of one answer, and multi-label"):
+    with pytest.raises(SettingError, match=r"an early exit compares the classes of one answer, but multi-label"):
         ts.fit_exit(snn, (X, labels), task=task)
 
 

@@ -147,8 +147,8 @@ WRONG = {
     "NaN": (lambda: values(Regression(), random(4, 1), torch.full((4,), math.nan)), "NaN or infinite"),
     "logits of no pixels": (lambda: values(PixelClassification(), random(4, 2), torch.zeros(4)), r"\(batch, classes, …\)"),
     "other classes": (lambda: values(PixelClassification(3), random(1, 2, 2, 2), torch.zeros(1, 2, 2).long()), r"\(batch, 3, …\)"),
-    "maps of another size": (lambda: values(PixelClassification(), random(1, 2, 2, 2), torch.zeros(1, 3, 3).long()), "whole numbers of shape"),
-    "a class too many": (lambda: values(PixelClassification(), random(1, 2, 2, 2), torch.full((1, 2, 2), 2)), "0 to 1: name a class"),
+    "maps of another size": (lambda: values(PixelClassification(), random(1, 2, 2, 2), torch.zeros(1, 3, 3).long()), "integers of shape"),
+    "a class too many": (lambda: values(PixelClassification(), random(1, 2, 2, 2), torch.full((1, 2, 2), 2)), "0 to 1: exclude classes"),
     "one output": (lambda: ts.tasks.Classification().check((1,), 1, torch.tensor([0])), r"tasks\.Regression\(\)"),
     "dense outputs": (lambda: ts.tasks.Classification().check((2, 4, 4), 1, torch.tensor([0])), r"PixelClassification\(\).*Regression\(\)"),
 }  # fmt: skip

@@ -14,7 +14,7 @@ ATTRIBUTES = [name for name in Unrolled.__annotations__ if not name.startswith("
 
 
 class Named(nn.Module):
-    """Linear layers of given names, each with a ReLU behind it, and one at the end."""
+    """Linear layers of given names, each with a ReLU after it, and one at the end."""
 
     def __init__(self, names: list[str]) -> None:
         super().__init__()

@@ -84,7 +84,7 @@ def test_weights_calibrated_on_spikes_are_really_tuned(sparse):
     model, calibration, _ = sparse
     recipes = (ts.recipes.SNNCalibration(timesteps=T, calibrate="advanced"), TUNED)
     plain, tuned = (weights(ts.convert(model, r, calibration, exact_grid=False).program.lowered) for r in recipes)
-    for name in ("3", "7"):  # no neuron is behind the last layer
+    for name in ("3", "7"):  # no neuron is after the last layer
         assert not torch.allclose(plain[name], tuned[name])
 
 
@@ -119,7 +119,7 @@ def test_every_engine_counts_the_weights_that_are_there(sparse, recipe, engine):
     trace = ts.simulate(snn, x, T, engine=engine, record=["2", "5", "8"])
     rows = {row.name: row for row in trace.activity.layers}
     second = paths_of_convolution(model[7].weight, 2, 1, 0)
-    # behind the average pool each of four neurons sends to the same place of the next layer
+    # after the average pool each of four neurons sends to the same place of the next layer
     pooled = torch.tensor(second).reshape(32, 2, 2).repeat_interleave(2, 1).repeat_interleave(2, 2).flatten().tolist()
     fans = {"2": paths_of_convolution(model[3].weight, 8, 2, 1), "5": pooled, "8": paths_of_linear(model[10].weight)}
     for name, fan in fans.items():

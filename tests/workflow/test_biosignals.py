@@ -353,7 +353,7 @@ def test_an_epoch_is_chosen_on_the_validation_split_that_data_give():
     )
     with pytest.raises(SettingError, match="not images"):
         ts.train(network, dataset, ts.Training(augment="crop", **settings))
-    with pytest.raises(DataError, match="label 1 of 1 classes"):
+    with pytest.raises(DataError, match="label 1 is out of range for 1 classes"):
         data.Dataset(
             "made", parts[0].subset([0]), parts[0].subset([0]), ("a",), ts.Preprocessing(), validation=parts[2]
         )

@@ -159,9 +159,9 @@ def test_more_models_than_those_that_price_are_refused(monkeypatch, digits):
         ({"models": 0}, "at least 1"),
         ({"models": True}, "at least 1"),
         ({"max_drop": 1.5}, "max_drop is a share"),
-        ({"strengths": ()}, "must be positive and grow"),
-        ({"strengths": (1.0, 0.5)}, "must be positive and grow"),
-        ({"strengths": (0.0, 0.5)}, "must be positive and grow"),
+        ({"strengths": ()}, "must be positive and increasing"),
+        ({"strengths": (1.0, 0.5)}, "must be positive and increasing"),
+        ({"strengths": (0.0, 0.5)}, "must be positive and increasing"),
     ],
 )
 def test_wrong_settings_are_refused(digits, settings, words):

@@ -139,8 +139,8 @@ def test_every_limit_of_every_chip_has_a_source(name):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[limits", "is not TOML"), ("[limits]\nneurons = 3", "no limit is called 'neurons'"), ("volts = 3", "not volts"),
-        ("[limits]\nfan_in = 3", "fan_in needs a"), ("[limits]\nfan_in = -3", "fan_in must be a int from 0 on"),
+        ("[limits", "is not TOML"), ("[limits]\nneurons = 3", "there is no limit named 'neurons'"), ("volts = 3", "not volts"),
+        ("[limits]\nfan_in = 3", "fan_in needs a"), ("[limits]\nfan_in = -3", "fan_in must be an integer of at least 0"),
         ("[limits]\nfan_in = true", "must be a int"), ("[limits]\nbiases = 1", "must be a bool"),
         ("[limits]\nstrides = 2", "must be a list of int"), ('[limits]\nresets = ["soft", "gentle"]', "not gentle"),
         ('[limits]\n[[source]]\nlimit = "fan_in"\nsays = "x"\nurl = "x"', "not in .limits."),
@@ -157,7 +157,7 @@ def test_descriptions_that_make_no_sense_are_refused_by_name(tmp_path, text, wor
 
 
 def test_unknown_targets_are_refused_with_those_that_there_are(tmp_path):
-    with pytest.raises(SettingError, match=r"akida, loihi2, speck, spinnaker2, xylo, or give a .toml"):
+    with pytest.raises(SettingError, match=r"akida, loihi2, speck, spinnaker2, xylo, or pass a .toml"):
         ts.chips.load("northpole")
     with pytest.raises(FileError, match="cannot be read"):
         ts.chips.load(tmp_path / "none.toml")

@@ -260,7 +260,7 @@ def test_what_makes_no_exit_is_refused():
     case = small_cnn()
     snn = ts.convert(case.graph, ECC(8), case.calibration)
     data = (torch.cat([case.calibration] * 3), torch.zeros(3 * len(case.calibration), dtype=torch.long))
-    with pytest.raises(DataError, match=r"needs at least \d+ samples, and there are"):
+    with pytest.raises(DataError, match=r"needs at least \d+ samples, but there are"):
         fit_exit(snn, data, drop=0.5)
     with pytest.raises(SettingError, match="no exit policy"):
         answer_early(snn, case.x)
@@ -287,7 +287,7 @@ def test_what_makes_no_exit_is_refused():
     for places in (4, (1.5,), ("a",), (True,)):
         with pytest.raises(SettingError, match="checkpoints must be"):
             fit_exit(snn, data, checkpoints=places)
-    with pytest.raises(SettingError, match="give more timesteps"):
+    with pytest.raises(SettingError, match="pass more timesteps"):
         fit_exit(snn, data, timesteps=1)
     for places in ((), (0, 3), (3, 3), (4, 2), (8,)):
         with pytest.raises(SettingError, match="checkpoint"):
@@ -372,7 +372,7 @@ def test_the_command_fits_checks_and_saves(network, tmp_path):
     shown = CliRunner().invoke(main, ["evaluate", str(tmp_path / "early.transpike"), "--limit", "40", "--json"])
     assert json.loads(shown.stdout)["exit"]["score"] == "gap"
     shown = CliRunner().invoke(main, call)
-    assert shown.exit_code == 2 and "leaves none to verify" in shown.output
+    assert shown.exit_code == 2 and "leaves none for verifying" in shown.output
 
 
 def test_readouts_that_begin_late_are_not_looked_at_before():

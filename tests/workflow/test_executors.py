@@ -94,7 +94,7 @@ def test_an_executor_is_a_text(text: str, expected: object) -> None:
     [
         ("rai", "did you mean 'ray'"),
         ("local:many", "jobs must be a number"),
-        ("local:0", "jobs must be a whole number"),
+        ("local:0", "jobs must be an integer"),
         ("ray:head:1;cpu=2", "did you mean 'cpus'"),
         ("ray:head:1;cpus=2;cpus=3", "given once"),
         ("ray:head:1;memory=much", "a size like 2GiB"),
@@ -255,8 +255,8 @@ def test_missing_units_are_named(tmp_path: Path) -> None:
         ({"unit": (4, 3)}, "1 ≤ K ≤ N"),
         ({"unit": (1, True)}, "1 ≤ K ≤ N"),
         ({"unit": (1, 2), "collect": True}, "not both"),
-        ({"unit": (1, 2), "store": None}, "give store="),
-        ({"collect": True, "store": None}, "give store="),
+        ({"unit": (1, 2), "store": None}, "pass store="),
+        ({"collect": True, "store": None}, "pass store="),
     ],
 )
 def test_parts_that_make_no_sense_are_refused(given: dict, message: str, tmp_path: Path) -> None:
@@ -286,7 +286,7 @@ def test_a_store_of_another_version_is_refused(tmp_path: Path, monkeypatch: pyte
     assert mark["transpike"] == ts.__version__
     for key, value in (("transpike", "9.8.7"), ("torch", "0.0.1"), ("format", 99)):
         (tmp_path / MARK).write_text(json.dumps(mark | {key: value}))
-        with pytest.raises(FileError, match=rf"{value}.*and this is transpike {ts.__version__}.*another store"):
+        with pytest.raises(FileError, match=rf"{value}.*but this is transpike {ts.__version__}.*another store"):
             compared(store=tmp_path)
     for text in ("", "[]", "{}"):
         (tmp_path / MARK).write_text(text)
@@ -301,7 +301,7 @@ def test_a_store_of_another_version_is_refused(tmp_path: Path, monkeypatch: pyte
 
 
 def test_an_empty_store_holds_nothing_to_collect(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match="holds no results"):
+    with pytest.raises(FileError, match="contains no results"):
         compared(store=tmp_path, collect=True)
 
 
@@ -343,7 +343,7 @@ def test_a_place_without_whole_puts_gets_whole_files_too(tmp_path: Path, monkeyp
 
 def test_places_that_fsspec_does_not_know_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("fsspec", reason="the extra cluster is not installed")
-    with pytest.raises(SettingError, match="ftpx://a is no address that fsspec knows"):
+    with pytest.raises(SettingError, match="ftpx://a is not an address that fsspec knows"):
         compared(store="ftpx://a")
     monkeypatch.setitem(sys.modules, "fsspec.core", None)
     with pytest.raises(MissingExtra, match=r"transpike\[cluster\]"):

@@ -291,8 +291,8 @@ def test_data_that_do_not_fit_are_refused(source, snn, digits):
     images, labels = few(digits).batch(torch.arange(50))
     for data, text in (
         (images, "labels"),
-        ((images, labels.float()), "class numbers"),
-        ((images, labels + 5), "5 to 14, and the network has 10 classes"),
+        ((images, labels.float()), "class indices"),
+        ((images, labels + 5), "5 to 14, but the network has 10 classes"),
         ((images[:1], labels[:1]), "at least two"),
         ((images[:, :, :5], labels), "takes"),
         ([], "no samples"),

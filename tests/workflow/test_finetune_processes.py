@@ -193,7 +193,7 @@ def test_only_the_first_process_reports_and_both_refuse_the_same(folder):
     assert facts(folder, 0)["refused"] == facts(folder, 1)["refused"]
     broken, settings, parts = facts(folder, 0)["refused"]
     assert "the loss is nan in epoch 1, step 1 of 3" in broken
-    assert "learning_rate is 0.001 in process 0, and 0.002 in process 1 of 2" in settings
+    assert "learning_rate is 0.001 in process 0, but 0.002 in process 1 of 2" in settings
     assert parts == "nothing"  # more parts than processes
 
 
@@ -212,7 +212,7 @@ def test_a_process_that_ends_is_an_error_in_the_others_and_the_run_resumes(folde
     started = pair(__file__, str(folder), "lose")
     errors = [one.communicate(timeout=HANGS)[1] for one in started]
     assert started[1].returncode == 9 and started[0].returncode == LostProcess.exit_code, errors[0][-3000:]
-    assert "LostProcess: process 0 of 2 cannot go on, because another one ended" in errors[0]
+    assert "LostProcess: process 0 of 2 cannot continue, because another process ended" in errors[0]
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     chosen = {**SETTINGS["plain"], "epochs": 3, "batch_parts": 2}
@@ -235,7 +235,7 @@ def test_a_process_that_ends_in_a_training_is_an_error_in_the_others(folder):
 def test_a_process_that_is_silent_is_an_error_in_time(folder):
     first, second = pair(__file__, str(folder), "silent")
     error = first.communicate(timeout=HANGS)[1]
-    assert "LostProcess: process 0 of 2 cannot go on" in error and "TRANSPIKE_PATIENCE" in error, error[-3000:]
+    assert "LostProcess: process 0 of 2 cannot continue" in error and "TRANSPIKE_PATIENCE" in error, error[-3000:]
     second.communicate("", timeout=HANGS)
 
 

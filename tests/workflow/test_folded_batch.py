@@ -96,7 +96,7 @@ def test_every_kind_of_call_in_every_layout(layout):
         pytest.param(lambda x: (x.transpose(0, 1) + PARTS[..., None]).transpose(0, 1), id="constant before the batch"),
         pytest.param(
             lambda x: (x.transpose(0, 1).flatten(0, 2) + (PARTS + ROWS)[:, None].expand(4, x.shape[0], 6, 1).reshape(-1, 1))
-            .unflatten(0, (4, -1, 6)).transpose(0, 1), id="one constant for each part before and behind the batch"
+            .unflatten(0, (4, -1, 6)).transpose(0, 1), id="one constant for each part before and after the batch"
         ),
         pytest.param(lambda x: (x.repeat(3, 1, 1, 1) * 2).view(3, *x.shape).sum(0), id="batches repeated"),
         pytest.param(lambda x: (x.repeat_interleave(3, 0) * 2).view(-1, 3, *x.shape[1:]).amax(1), id="samples repeated"),
@@ -150,7 +150,7 @@ def test_layers_of_pictures_run_over_frames_that_are_merged_with_the_batch(behin
 @pytest.mark.parametrize(
     ("forward", "operator", "why"),
     [
-        (lambda x: x.transpose(0, 1).reshape(x.shape[0], 4, 6, 8), "reshape", "no axis of its output holds whole samples"),
+        (lambda x: x.transpose(0, 1).reshape(x.shape[0], 4, 6, 8), "reshape", "no axis of its output contains whole samples"),
         (lambda x: x.flatten(0, 1).softmax(0).view_as(x), "softmax", "across the batch axis"),
         (lambda x: x[:, :1] + x[:, :1].transpose(0, 1), "add", "the batch on different axes"),
         (lambda x: x.flatten(0, 1).roll(1, 0).view_as(x), "roll", "across the batch axis: the batch is on axis 0 together with 4 parts"),
@@ -183,7 +183,7 @@ def test_what_relates_samples_is_refused(forward, operator, why):
 
 
 def test_an_output_with_the_batch_elsewhere_is_refused():
-    with pytest.raises(UnsupportedModel, match="with another first axis than the batch: the batch is on axis 1"):
+    with pytest.raises(UnsupportedModel, match="whose first axis is not the batch: the batch is on axis 1"):
         ts.capture(Apply(lambda x: x.transpose(0, 1)), rand(2, 4, 6))
 
 

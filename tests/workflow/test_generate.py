@@ -183,7 +183,7 @@ def test_what_is_no_decoder_is_refused():
     with pytest.raises(UnsupportedModel, match=r"max_pool1d \(.*\) cannot begin later at some positions"):
         ts.generate(ts.convert(Pooled(), RECIPES["burst"], words(16)), words(1, 2), 1)
     images = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
-    with pytest.raises(UnsupportedModel, match="single input is a sequence of whole numbers"):
+    with pytest.raises(UnsupportedModel, match="single input is a sequence of integers"):
         ts.generate(ts.convert(images, RECIPES["burst"], random(16, 4)), words(1, 2), 1)
     with pytest.raises(SettingError, match=r"not for ecc.*sigma-delta or burst-digits"):
         ts.generate(ts.convert(images, ECC(), random(16, 4)), words(1, 2), 1)
@@ -193,12 +193,12 @@ def test_what_is_no_decoder_is_refused():
     ("ids", "settings", "error", "says"),
     [
         (words(1, 2), {"n": 5}, SettingError, "takes 6 numbers, and 2 with 5 more are 7"),
-        (words(1, 2), {"n": 0}, SettingError, "n must be a whole number of at least 1"),
-        (words(1, 2), {"n": True}, SettingError, "n must be a whole number"),
+        (words(1, 2), {"n": 0}, SettingError, "n must be an integer of at least 1"),
+        (words(1, 2), {"n": True}, SettingError, "n must be an integer"),
         (words(1, 2), {"n": 1, "temperature": -1.0}, SettingError, "temperature must be 0 or a positive"),
         (words(1, 2), {"n": 1, "temperature": float("nan")}, SettingError, "temperature must be"),
         (words(1, 2), {"n": 1, "timesteps": 0}, SettingError, "timesteps must be"),
-        (words(1, 2).float(), {"n": 1}, DataError, "ids must be whole numbers of shape"),
+        (words(1, 2).float(), {"n": 1}, DataError, "ids must be integers of shape"),
         (words(1, 2)[0], {"n": 1}, DataError, r"not torch.int64 of shape \(2,\)"),
         ([[1, 2]], {"n": 1}, DataError, "not list"),
         (words(1, 2)[:, :0], {"n": 1}, DataError, "at least one"),

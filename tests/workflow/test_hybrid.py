@@ -1,4 +1,4 @@
-"""Hybrid networks: a part that spikes, and analogue parts before and behind it."""
+"""Hybrid networks: a part that spikes, and analogue parts before and after it."""
 
 import json
 from dataclasses import replace
@@ -215,7 +215,7 @@ def test_explanations_records_and_comparisons(digits):
         ((3,), SettingError, "patterns of module paths"),
         ("conv1", UnsupportedModel, "nothing would spike: spiking='conv1' selects no activation"),
         (("conv1", "bn1", "relu", "conv3", "bn3", "relu_2"), UnsupportedModel, "conv2, bn2, add, relu_1, pool would be analogue"),
-        (("conv2", "bn2"), UnsupportedModel, "add is behind the spiking part and also reads relu, which passes by it"),
+        (("conv2", "bn2"), UnsupportedModel, "add is after the spiking part and also reads relu, which bypasses it"),
         (("add", "relu_1"), UnsupportedModel, "several wires enter the spiking part, relu, bn2"),
     ],
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Softmax, sigmoid and their like behind the last layer are computed once, on the accumulated answer."""
+"""Softmax, sigmoid and similar functions after the last layer are computed once, on the accumulated answer."""
 
 import copy
 from dataclasses import replace
@@ -41,7 +41,7 @@ def test_the_answer_is_the_function_of_the_accumulated_output(end, schedule, tmp
     expected = torch.stack([function(answer.double()) for answer in before.logits])
     assert torch.allclose(after.logits.double(), expected, rtol=0, atol=1e-6)  # logits are rounded to float32
     assert torch.allclose(snn.source.run(case.x), function(case.model(case.x)), rtol=0, atol=1e-6)
-    assert any("behind the last layer" in remark for remark in snn.remarks) and bare.remarks == ()
+    assert any("after the last layer" in remark for remark in snn.remarks) and bare.remarks == ()
     for engine in ENGINES:
         assert_same_spikes(after, run(snn, case.x, engine, timesteps=12))
     loaded = ts.load(ts.save(snn, tmp_path / "net.transpike"))
@@ -61,7 +61,7 @@ def test_every_recipe_ends_with_the_function():
 
 @pytest.fixture(scope="module")
 def pair() -> tuple[ts.SNN, ts.SNN, ts.data.Dataset]:
-    """A network that knows the digits, and the same with a log-softmax behind it."""
+    """A network that knows the digits, and the same with a log-softmax after it."""
     data, model = ts.data.load("digits"), stored("small-cnn")
     images = data.train.batch(torch.arange(300))[0]
     first, second = (
@@ -115,7 +115,7 @@ class OverTheBatch(Middle):
 
 @pytest.mark.parametrize("kind", [Middle, OverTheBatch])
 def test_the_function_elsewhere_is_refused(kind):
-    with pytest.raises(UnsupportedOperator, match=r"behind the last layer only|across the batch"):
+    with pytest.raises(UnsupportedOperator, match=r"after the last layer only|across the batch"):
         ts.convert(kind().eval(), ECC(timesteps=8), torch.rand(8, 5))
 
 

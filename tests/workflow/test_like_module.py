@@ -215,9 +215,9 @@ def test_an_engine_may_be_named(small):
     expected = small.run(IMAGES[:4]).logits
     for engine in ("auto", "dense", "reference", "event", Dense(), None):
         assert torch.equal(small.run(IMAGES[:4], engine=engine).logits, expected)
-    with pytest.raises(SettingError, match="the engine 'fused' is now called 'dense'"):
+    with pytest.raises(SettingError, match="the engine 'fused' has been renamed to 'dense'"):
         small.run(IMAGES[:4], engine="fused")
-    with pytest.raises(SettingError, match="no engine is called 'warp'; choose from auto"):
+    with pytest.raises(SettingError, match="there is no engine named 'warp'; choose from auto"):
         small.run(IMAGES[:4], engine="warp")
 
 

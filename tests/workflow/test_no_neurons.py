@@ -70,7 +70,7 @@ def test_one_layer_of_neurons_is_enough() -> None:
 def test_an_evaluation_leads_with_it_and_counts_the_multiplications(kept: ts.SNN) -> None:
     report = ts.evaluate(kept, (X, Y))
     assert report.final.spikes == 0 and report.final.accuracy == report.ann_accuracy
-    # the first layer once, because its input is constant; the layers behind analogue activations in every step
+    # the first layer once, because its input is constant; the layers after analogue activations in every step
     once, later = 12 * 16, 16 * 16 + 16 * 5  # SiLU and ELU are counted as evaluations
     assert report.final.macs == once + T * later
     times = report.final.macs / multiplications(kept.source)

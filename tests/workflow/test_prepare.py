@@ -137,7 +137,7 @@ REFUSED = {
     "bytes": (lambda: ts.prepare(nn.Sequential(nn.ReLU()), QuantisedClip(), torch.ones(2, 3, dtype=torch.uint8)), DataError, "a floating-point batch"),
     "another shape": (lambda: ts.prepare(nn.Sequential(nn.Linear(4, 2), nn.ReLU()), QuantisedClip(), torch.rand(2, 3)), DataError, "cannot process the calibration data"),
     "negative input": (lambda: ts.prepare(nn.Sequential(nn.ReLU()), QuantisedClip(), torch.linspace(-1, 1, 9), input=ClampQuantise(4)), SettingError, "smallest calibration value is -1"),
-    "NaN weights": (lambda: ts.prepare(nn.Sequential(nn.PReLU(init=float("nan")), nn.ReLU()), QuantisedClip(), torch.rand(2, 3)), SettingError, "0.weight holds NaN"),
+    "NaN weights": (lambda: ts.prepare(nn.Sequential(nn.PReLU(init=float("nan")), nn.ReLU()), QuantisedClip(), torch.rand(2, 3)), SettingError, "0.weight contains NaN"),
     "percentile": (lambda: ts.prepare(nn.Sequential(nn.ReLU()), QuantisedClip(), torch.rand(3, 3), 0.0), SettingError, "percentile must be"),
 }  # fmt: skip
 

@@ -156,7 +156,7 @@ def test_costs_of_dense_outputs_need_no_classes(labels) -> None:
 def test_explanations_of_dense_and_unlabelled_data_are_refused_in_one_sentence() -> None:
     snn = ts.convert(network(dense=True), ts.recipes.ECC(8), IMAGES)
     for data, words in (
-        ((IMAGES, IMAGES), r"needs logits \(batch, classes\), and the network returns \(batch, 1, 6, 6\)"),
+        ((IMAGES, IMAGES), r"needs logits \(batch, classes\), but the network returns \(batch, 1, 6, 6\)"),
         (IMAGES, "needs targets"),
     ):
         with pytest.raises(DataError, match=words) as refused:

@@ -230,7 +230,7 @@ def test_a_damaged_state_is_refused_with_the_way_out(made, tmp_path):
     (tmp_path / "made/progress.json").unlink()
     (tmp_path / "made/result.json").write_text("[]")
     (tmp_path / "made/stages").mkdir()
-    with pytest.raises(FileError, match=r"result.json is no result of a reproduction"):
+    with pytest.raises(FileError, match=r"result.json is not the result of a reproduction"):
         compared(plans(made).named("made"), tmp_path / "made", made / "papers.toml")
 
 

@@ -1,4 +1,4 @@
-"""Several inputs, by position or by name, of real or of whole numbers: one conversion, one run."""
+"""Several inputs, by position or by name, of real or of integers: one conversion, one run."""
 
 from dataclasses import replace
 
@@ -248,7 +248,7 @@ def test_what_cannot_be_an_input_is_refused_by_name(branches):
         ((IMAGE,), "without vector"),
         ((IMAGE, VECTOR[:5]), r"different numbers of samples \(0 32, 1 5\)"),
         ((IMAGE, VECTOR[:, :4]), r"the input vector is of shape \(batch, 5\), not \(32, 4\)"),
-        ((IMAGE, VECTOR / 0), "the input vector holds NaN or infinite"),
+        ((IMAGE, VECTOR / 0), "the input vector contains NaN or infinite"),
         ((IMAGE, torch.tensor(1.0)), "different numbers of samples"),
         ({"image": IMAGE, "picture": VECTOR}, "without vector and with picture"),
         ((IMAGE, "text"), "must be a tensor, not a str"),
@@ -262,16 +262,18 @@ def test_what_cannot_be_an_input_is_refused_by_name(branches):
         with pytest.raises(DataError, match=reason):
             ts.convert(model, ECC(timesteps=8), data)
     tokens = ts.convert(made(Tokens), ECC(timesteps=8), WORDS)
-    with pytest.raises(DataError, match="looked up among 20 rows, 0 to 19, and holds 20"):
+    with pytest.raises(DataError, match="looked up among 20 rows, 0 to 19, but contains 20"):
         tokens(WORDS + 1)
-    with pytest.raises(DataError, match="looked up by whole numbers"):
+    with pytest.raises(DataError, match="must contain integer indices"):
         tokens(WORDS + 0.5)
 
     class Both(Tokens):
         def forward(self, tokens: Tensor) -> Tensor:  # type: ignore[override]
             return self.b(F.relu(self.a(self.e(tokens))).mean(1) + tokens.float().mean(1, keepdim=True))
 
-    with pytest.raises(UnsupportedModel, match="the input tokens holds whole numbers, which a look-up reads and also"):
+    with pytest.raises(
+        UnsupportedModel, match="the input tokens contains integers that are used as indices and also by"
+    ):
         ts.convert(made(Both), ECC(timesteps=8), WORDS)
     with pytest.raises(SettingError, match="one window of time slots"):
         ts.convert(made(Siamese), ts.recipes.T2FSNN(), (rand(24, 8), rand(24, 8)))

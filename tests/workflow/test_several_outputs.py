@@ -116,7 +116,7 @@ def test_heads_integrate_and_their_last_functions_run_once_on_the_answer(detecto
     model, snn, x = detector
     heads = snn.graph.output
     assert isinstance(heads.op, Pack) and heads.inputs[1:] == ("slice_1", "slice_3", "score")
-    assert any("sigmoid and exp and upsampling behind the last layers: computed once" in r for r in snn.remarks)
+    assert any("sigmoid and exp and upsampling after the last layers: computed once" in r for r in snn.remarks)
     before = replace(snn, calibrated_readout=snn.readout.inside).run(x).logits[-1].double()
     raw = heads.op.structure.split(before)
     boxes, scores = snn(x)["boxes"], snn(x)["scores"]
@@ -217,7 +217,7 @@ def test_what_judges_one_output_refuses_several_by_name():
             judged()
     with pytest.raises(SettingError, match=r"classification judges one: output=… .*with one of 'logits'"):
         ts.evaluate(snn, (x, y), task=ts.tasks.Classification())
-    with pytest.raises(SettingError, match="no output is called 'boxes'"):
+    with pytest.raises(SettingError, match="there is no output named 'boxes'"):
         ts.evaluate(snn, (x, y), output="boxes")
     with pytest.raises(ts.errors.DataError, match="without the output 'logits'"):
         ts.evaluate(snn, [(x, {"labels": y})], output="logits")

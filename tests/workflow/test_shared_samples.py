@@ -226,11 +226,11 @@ def test_the_first_process_writes_the_checkpoint_of_a_conversion(found, network)
 def test_processes_that_are_not_started_alike_say_so(found):
     assert found[0]["unlike"][:-4] == found[1]["unlike"][:-4] and found[0]["unlike"][-1] == found[1]["unlike"][-1]
     settings, network, samples, inputs, calibration, comparison, words, report, _, version = found[0]["unlike"]
-    assert "timesteps is (2,) in process 0, and (3,) in process 1 of 2" in settings
-    assert "the network is that with the checksum" in network and "given different samples" in samples
+    assert "timesteps is (2,) in process 0, but (3,) in process 1 of 2" in settings
+    assert "the network is that with the checksum" in network and "received different samples" in samples
     assert "samples is that with the checksum" in inputs and "calibration is that with the checksum" in calibration
     assert "call compare() outside of distributed_samples()" in comparison
-    assert "the version is transpike 0.0 in process 0, and transpike 0.1 in process 1 of 2" in version
+    assert "the version is transpike 0.0 in process 0, but transpike 0.1 in process 1 of 2" in version
     for one in found:
         words, report, gate = one["unlike"][6:9]
         assert "the command is" in words and "--limit 21' in process 1 of 2" in words
@@ -242,7 +242,7 @@ def test_every_process_raises_the_error_of_one(found):
     targets, read, sampler, shorter = found[0]["refused"]
     assert targets.startswith("DataError") and "19" in targets
     assert read == "TranspikeError: the third batch cannot be read"
-    assert "given different samples" in sampler and "given different samples" in shorter
+    assert "received different samples" in sampler and "received different samples" in shorter
 
 
 def test_the_command_prints_once_what_one_process_prints(network):
@@ -260,7 +260,7 @@ def test_a_process_that_ends_is_an_error_in_the_others(network):
     started = pair(__file__, str(network), "lose")
     errors = [one.communicate(timeout=HANGS)[1] for one in started]
     assert started[1].returncode == 9
-    assert "LostProcess: process 0 of 2 cannot go on, because another one ended" in errors[0]
+    assert "LostProcess: process 0 of 2 cannot continue, because another process ended" in errors[0]
 
 
 def test_a_group_that_nobody_opens_is_an_error_in_time(monkeypatch):

@@ -149,7 +149,7 @@ def test_a_checkpoint_of_an_older_version_is_not_gone_on_from(tmp_path):
         metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     del metadata["version"]
     save_file(tensors, path, metadata)
-    with pytest.raises(CheckpointError, match=r"version 1, and this transpike resumes only version 2.*resume=False"):
+    with pytest.raises(CheckpointError, match=r"version 1, but this transpike resumes only version 2.*resume=False"):
         train(_net(), digits, Training(**SETTINGS), checkpoint=path)
 
 
@@ -246,11 +246,11 @@ def test_divergence_names_the_place():
         ({"step_size": 3}, "need schedule='step'"),
         ({"optimiser": "grad-r", "weight_decay": 1e-4}, "instead of weight decay"),
         ({"optimiser": "grad-r", "decay_thresholds": False}, "instead of weight decay"),
-        ({"epochs": 1.5}, "epochs must be a whole number"),
-        ({"epochs": True}, "epochs must be a whole number"),
+        ({"epochs": 1.5}, "epochs must be an integer"),
+        ({"epochs": True}, "epochs must be an integer"),
         ({"learning_rate": "a"}, "learning_rate must be a number"),
         ({"momentum": "x"}, "momentum must be a number"),
-        ({"schedule": "step", "step_size": 1.5}, "step_size must be a whole number"),
+        ({"schedule": "step", "step_size": 1.5}, "step_size must be an integer"),
         ({"device": "bogus"}, "no device 'bogus' here"),
         ({"optimiser": "grad-r", "sparsity": 0.3}, "sparsity from 0.5"),
         ({"optimiser": "grad-r", "alpha": 0}, "alpha above 0"),
@@ -259,8 +259,8 @@ def test_divergence_names_the_place():
         ({"learn": "activations"}, "no activation of _Net has parameters"),
         ({"stages": {"clip": 2}}, "no activation of the network has stages"),
         ({"cutout": 8}, "less than the image's 8x8"),
-        ({"cutout": -1}, "whole number of pixels"),
-        ({"cutout": 2.5}, "whole number of pixels"),
+        ({"cutout": -1}, " integer number of pixels"),
+        ({"cutout": 2.5}, " integer number of pixels"),
         ({"augment": "auto-augment"}, "at least 16 pixels.*not 1x8x8"),
         ({"notes": {"training": "mine"}}, "'training' is reserved"),
         ({"log_to": f"tensorboard:{__file__}"}, "is a file"),
@@ -280,7 +280,7 @@ def test_weights_that_are_not_finite_are_named_before_training(tmp_path):
     net = _net()
     with torch.no_grad():
         next(net.parameters()).flatten()[0] = math.nan
-    with pytest.raises(SettingError, match=next(iter(net.state_dict())) + " holds NaN"):
+    with pytest.raises(SettingError, match=next(iter(net.state_dict())) + " contains NaN"):
         train(net, _digits(100), Training(**SETTINGS), checkpoint=tmp_path / "net.safetensors")
     assert not list(tmp_path.iterdir())
 

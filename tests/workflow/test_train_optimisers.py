@@ -99,7 +99,7 @@ def test_only_activations_learn_where_that_is_asked_for():
     moved = {name for name, tensor in module.state_dict().items() if not torch.equal(tensor, before[name])}
     assert moved == {"3.p"} and found.settings["learn"] == "activations"
     assert all(p.requires_grad for p in module.parameters()) and not module.training and not norm.locked
-    with pytest.raises(SettingError, match="Leave out stages"):
+    with pytest.raises(SettingError, match="Omit stages"):
         train(module, digits, Training(epochs=2, learn="activations", stages={"quantise": 2}))
     norm.stage = "relu"
     with pytest.raises(SettingError, match="set the attribute stage"):

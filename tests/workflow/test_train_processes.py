@@ -201,7 +201,7 @@ def test_a_group_that_does_not_come_together_is_an_error_with_a_way_out(monkeypa
     with pytest.raises(SettingError, match="no GPU for process"):
         monkeypatch.setenv("LOCAL_RANK", str(torch.cuda.device_count()))
         ranks.join("cuda")
-    with pytest.raises(SettingError, match="give device 'cuda'"):
+    with pytest.raises(SettingError, match="use device 'cuda'"):
         ranks.join("cuda:0")
 
 

@@ -1,4 +1,4 @@
-"""Training by a task: its loss, its metric, and targets that are no class numbers."""
+"""Training by a task: its loss, its metric, and targets that are no class indices."""
 
 import json
 
@@ -155,7 +155,7 @@ def test_what_no_task_can_train_is_refused_before_the_work() -> None:
 
     with pytest.raises(SettingError, match="fidelity has no targets to train with"):
         train(Fidelity(), flat(4), TEACHER)
-    with pytest.raises(SettingError, match="label_smoothing is for classes, and the task is regression"):
+    with pytest.raises(SettingError, match="label_smoothing is for classes, but the task is regression"):
         train(Regression(), flat(4), TEACHER, label_smoothing=0.1)
     with pytest.raises(SettingError, match=r"moves the pixels of an image, and not those of its target, \(6, 6\)"):
         train(PixelClassification(), masks(), PIXELS, augment="crop")

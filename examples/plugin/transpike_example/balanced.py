@@ -17,7 +17,7 @@ from transpike.tasks import Classification
 class Balanced(MeasuredTask):
     """Logits (samples, classes): with the recall ``r_c`` of class c, the mean and the smallest r over its classes.
 
-    They are no means over samples, but functions of sums over samples, which ``statistics`` gives; classes that occur
+    They are not means over samples, but functions of sums over samples, which ``statistics`` gives; classes that occur
     in no target have no recall.
     """
 
@@ -34,7 +34,7 @@ class Balanced(MeasuredTask):
         return Classification().check(shape, samples, target, where)
 
     def statistics(self, output: Tensor, target: Tensor) -> Tensor:
-        """Of each class whether it is the target, and whether it is answered too."""
+        """For each class, whether it is the target, and whether it is also the answer."""
         wanted = F.one_hot(target, output.shape[1]).double()
         right = (output.argmax(1) == target).double()
         return torch.cat([wanted * right[:, None], wanted], 1)

@@ -23,7 +23,7 @@ class Refractory(ts.neurons.IntegrateAndFire):
     def __post_init__(self) -> None:
         super().__post_init__()
         if isinstance(self.rest, bool) or not isinstance(self.rest, int) or self.rest < 0:
-            raise SettingError(f"rest must be a whole number from 0 on, not {self.rest!r}")
+            raise SettingError(f"rest must be an integer of at least 0, not {self.rest!r}")
 
     def init(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         return super().init(*inputs), torch.zeros_like(inputs[0])

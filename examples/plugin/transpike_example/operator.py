@@ -14,7 +14,7 @@ from transpike.core.op import Captured, Op, Shape, Shapes
 @ts.register
 @dataclass(frozen=True, eq=False)
 class HardShrink(Op):
-    """``y = x where |x| > λ, else 0``. No neuron stands for it: it remains analogue between spiking layers."""
+    """``y = x where |x| > λ, else 0``. No neuron represents it: it remains analogue between spiking layers."""
 
     aten: ClassVar[tuple[str, ...]] = ("hardshrink.default",)
     limit: float = 0.5

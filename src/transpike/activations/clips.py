@@ -97,7 +97,7 @@ class RateNorm(SourceActivation):
     def __init__(self, momentum: float = 0.1, regulariser: float = 0.0, start: float = 10.0) -> None:
         super().__init__(1.0, trainable=False)
         if not 0 < momentum <= 1 or not 0 <= regulariser < float("inf"):
-            raise SettingError(f"momentum must be in (0, 1], regulariser from 0 on, not {momentum}, {regulariser}")
+            raise SettingError(f"momentum must be in (0, 1], regulariser at least 0, not {momentum}, {regulariser}")
         if not -LARGEST_START <= start <= LARGEST_START:
             raise SettingError(f"start must be within ±{LARGEST_START}, because θ is σ(start) M; not {start}")
         self.momentum, self.weight = momentum, regulariser

@@ -65,9 +65,9 @@ class ValueRange(ClampQuantise):
         rounding: Literal["floor", "nearest", "ceil"] = "floor",
     ) -> None:
         if isinstance(resolution, bool) or not isinstance(resolution, int) or resolution < 1:
-            raise SettingError(f"resolution must be a whole number of at least 1, not {resolution!r}")
+            raise SettingError(f"resolution must be an integer of at least 1, not {resolution!r}")
         if isinstance(timesteps, bool) or not isinstance(timesteps, int) or timesteps < 1:
-            raise SettingError(f"timesteps must be a whole number of at least 1, not {timesteps!r}")
+            raise SettingError(f"timesteps must be an integer of at least 1, not {timesteps!r}")
         super().__init__(timesteps, rounding, bound, timesteps / resolution)
         self.resolution = resolution
 

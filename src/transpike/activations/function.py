@@ -1,4 +1,4 @@
-"""Functions of one value that a neuron with a real-valued source can stand for."""
+"""Functions of one value that a neuron with a real-valued source can represent."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -26,7 +26,7 @@ class Function(AnalogueOp):
 
     @classmethod
     def of_analogue(cls, op: Op) -> "Function | None":
-        """The same operator as an activation; None if it is no function of one value."""
+        """The same operator as an activation; None if it is not a function of one value."""
         if type(op) is not AnalogueOp or op.operator.split(".")[1] not in FUNCTIONS:
             return None
         wires = [a for a in (*op.arguments, *dict(op.options).values()) if isinstance(a, tuple) and a[:1] == ("input",)]
@@ -42,7 +42,7 @@ class Function(AnalogueOp):
 
 @dataclass(frozen=True, eq=False)
 class Unchanged(Op):
-    """The value itself: a neuron that replaces it only encodes a wire as spikes."""
+    """The identity: a neuron that replaces it only encodes a wire as spikes."""
 
     role: ClassVar[Role] = "activation"
     is_sum: ClassVar[bool] = True

@@ -23,7 +23,7 @@ class QuantisedClip(SourceActivation):
     def __init__(self, levels: int = 4, threshold: float = 8.0, regulariser: float = 0.0) -> None:
         super().__init__(threshold, trainable=True, levels=levels)
         if not 0 <= regulariser < float("inf"):
-            raise SettingError(f"regulariser must be a weight from 0 on, not {regulariser}")
+            raise SettingError(f"regulariser must be a weight of at least 0, not {regulariser}")
         self.weight = regulariser
 
     def regulariser(self, x: Tensor, output: Tensor) -> Tensor | None:
@@ -43,7 +43,7 @@ class UniformQuantiser(QuantisedClip):
 
     def __init__(self, bits: int = 2, threshold: float = 8.0) -> None:
         if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 8:
-            raise SettingError(f"bits must be a whole number from 1 to 8, not {bits!r}")
+            raise SettingError(f"bits must be an integer from 1 to 8, not {bits!r}")
         super().__init__(2**bits - 1, threshold)
         self.bits = bits
 

@@ -57,7 +57,7 @@ class ReLU(Op):
             above, below = _factor(kept, condition.wire), _factor(other, condition.wire)
             if above is not None and below is not None:
                 return _two_lines(condition.wire, above, below)
-        raise Refused("it selects by a condition, and only x where x > 0, else 0 or a · x, is a rectification")
+        raise Refused("it selects by a condition, but only x where x > 0, else 0 or a · x, is a rectification")
 
     def run(self, *inputs: Tensor) -> Tensor:
         return torch.relu(inputs[0])
@@ -103,7 +103,7 @@ def _extreme(first: Any, second: Any, largest: bool) -> Captured:
                 above, below = torch.maximum(a, b), torch.minimum(a, b)
                 return _two_lines(x, above, below) if largest else _two_lines(x, below, above)
     if largest:
-        raise Refused("it is the larger one of two values, and only max(x, 0) and max(x, a · x) are rectifications")
+        raise Refused("it is the larger one of two values, but only max(x, 0) and max(x, a · x) are rectifications")
     raise Refused(
         "it is neither max(x, 0) nor linear; min(a, b) is a − relu(a − b), and min(max(x, 0), c) is clamp(x, 0, c)"
     )

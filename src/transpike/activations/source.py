@@ -28,7 +28,7 @@ class SourceActivation(nn.Module):
     def __init__(self, threshold: float, *, trainable: bool, levels: int = 1) -> None:
         super().__init__()
         if isinstance(levels, bool) or not isinstance(levels, int) or levels < 1:
-            raise SettingError(f"levels must be a whole number of at least 1, not {levels!r}")
+            raise SettingError(f"levels must be an integer of at least 1, not {levels!r}")
         if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not 0 < threshold < math.inf:
             raise SettingError(f"the threshold must be positive, not {threshold!r}")
         self.levels = levels

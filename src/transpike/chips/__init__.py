@@ -31,7 +31,7 @@ def load(name: str | Path) -> Chip:
         return read_chip(chips[str(name)])
     if name in table:
         return table[str(name)]
-    raise SettingError(f"{unknown('chip', name, names())}, or give a .toml file{hint()}")
+    raise SettingError(f"{unknown('chip', name, names())}, or pass a .toml file{hint()}")
 
 
 __all__ = ["NAMES", "Chip", "Source", "load", "names", "read_chip"]

@@ -101,7 +101,7 @@ def read_chip(path: Path) -> Chip:
     found = {}
     for key, value in limits.items():
         if key not in known:
-            raise SettingError(f"{path}: no limit is called {key!r}; there are {', '.join(known)}")
+            raise SettingError(f"{path}: there is no limit named {key!r}; there are {', '.join(known)}")
         found[key] = _value(path, key, value, hints[key])
     read = tuple(_source(path, entry, found) for entry in sources)
     missing = found.keys() - {source.limit for source in read}
@@ -118,14 +118,17 @@ def _value(path: Path, key: str, value: Any, hint: Any) -> Any:
         if not isinstance(value, list) or not all(type(one) is inner for one in value):
             raise SettingError(f"{path}: {key} must be a list of {inner.__name__}, not {value!r}")
         if inner is int and not all(0 <= one < MOST for one in value):
-            raise SettingError(f"{path}: {key} must be a list of whole numbers from 0 on, not {value!r}")
+            raise SettingError(f"{path}: {key} must be a list of integers of at least 0, not {value!r}")
         if key in WORDS and (unknown := set(value) - set(WORDS[key])):
             raise SettingError(
                 f"{path}: {key} must be some of {', '.join(WORDS[key])}, not {', '.join(sorted(unknown))}"
             )
         return tuple(value)
     if type(value) is not kind or (kind is int and not 0 <= value < MOST):
-        raise SettingError(f"{path}: {key} must be a {kind.__name__} from 0 on, not {value!r}")
+        raise SettingError(
+            f"{path}: {key} must be {'an integer of at least 0' if kind is int else f'a {kind.__name__}'}, not "
+            f"{value!r}"
+        )
     return value
 
 

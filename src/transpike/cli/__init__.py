@@ -28,20 +28,20 @@ COMMANDS = {
     "recipes": "List the conversion methods, or show one.",
     "models": "List the networks of the zoo, or show a trained one.",
     "train": "Train a network, for example for a conversion.",
-    "break-even": "Train until the SNN costs less than its quantised baseline.",
+    "break-even": "Train until the SNN costs less energy than its quantised baseline.",
     "inspect": "Print a network layer by layer; check whether it fits a chip.",
     "convert": "Convert a trained network to a spiking one.",
     "finetune": "Fine-tune a converted network.",
-    "evaluate": "Accuracy over time, latency and activity.",
+    "evaluate": "Measure accuracy over time, latency and activity.",
     "compare": "Compare recipes on one network; select the best one.",
-    "energy": "Energy, compared with the quantised ANN.",
-    "explain": "Causes of the accuracy drop, layer by layer.",
-    "cuts": "Cut a network: spikes before, the ANN behind; compare all cuts.",
+    "energy": "Estimate the energy, compared with the quantised ANN.",
+    "explain": "Find the causes of the accuracy drop, layer by layer.",
+    "cuts": "Compare all hybrid networks: spikes up to a layer, the ANN after it.",
     "exit": "Fit an early exit with a guaranteed bound.",
     "export": "Write a network for other tools, proven spike for spike.",
     "report": "Write all results as one page.",
     "push": "Upload a network to a hub, verified, with a model card.",
-    "reproduce": "Measure the numbers of a paper again, next to the published ones.",
+    "reproduce": "Reproduce the numbers of a paper, next to the published ones.",
     "verify": "Compare the engines' spikes on a file.",
     "doctor": "Show the features of this installation.",
 }
@@ -78,7 +78,7 @@ class _Group(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            ctx.fail(f"no command is called {args[0]!r}{nearest(args[0], COMMANDS)}")
+            ctx.fail(f"no such command: {args[0]!r}{nearest(args[0], COMMANDS)}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -127,8 +127,8 @@ capture_options = options(
 spiking_option = click.option(
     "--spiking",
     multiple=True,
-    help="Modules that spike, like 'backbone.*'; the rest runs as the ANN, once for each answer. Repeatable (default: "
-    "all).",
+    help="Modules that spike, like 'backbone.*'; the rest runs as in the ANN, once for each answer. Repeatable "
+    "(default: all).",
 )
 calibration_option = click.option(
     "--calibration-samples",
@@ -160,17 +160,19 @@ energy_option = click.option(
     help="Energy model, for joules per sample; repeatable.",
 )
 task_option = click.option(
-    "--task", type=Part("task"), help="Task that defines good answers (default: that of the data set, classification)."
+    "--task",
+    type=Part("task"),
+    help="Task that judges the answers (default: that of the data set, else classification).",
 )
 output_option = click.option(
-    "--output-name", help="Output that the task judges, of a network with several (default: all, by their fidelity)."
+    "--output-name", help="Output that the task judges, for networks with several (default: all outputs, by fidelity)."
 )
 report_option = click.option(
     "--report",
     "reports",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="Report to write: .html, .json, .txt, tables (.csv, .md, .tex) or a picture (.png, .svg, .pdf); repeatable.",
+    help="Report to write: .html, .json, .txt, tables (.csv, .md, .tex) or a figure (.png, .svg, .pdf); repeatable.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print only JSON on stdout.")
 engine_option = click.option(
@@ -229,8 +231,8 @@ def _given() -> dict[str, Any]:
 def load_model(name: str, weights: Path | None, dataset: Dataset) -> tuple[nn.Module, Any]:
     """The network for this data, prepared as for the training of its weights, and its preprocessing.
 
-    Preprocessing is that of the flags, else of the checkpoint, else of the model. Of several inputs each has its own,
-    by name: bytes are divided by 255.
+    Preprocessing is that of the flags, else of the checkpoint, else of the model. With several inputs, each has its
+    own, by name: bytes are divided by 255.
     """
     own = name.startswith(("file:", "py:"))  # the number of classes of a custom network is fixed
     classes = None if own else len(dataset.classes) or None
@@ -275,7 +277,7 @@ def _stored_preprocessing(weights: Path | None) -> Preprocessing | None:
         return None if text is None else Preprocessing(**{k: tuple(v) for k, v in json.loads(text).items()})
     except (ValueError, TypeError, AttributeError, RecursionError) as error:  # SettingError is a ValueError
         raise CheckpointError(
-            f"{weights} holds a preprocessing that is not mean and std ({error}); give --mean and --std"
+            f"{weights} contains a preprocessing that is not mean and std ({error}); pass --mean and --std"
         ) from error
 
 
@@ -357,7 +359,7 @@ def check_outputs(*paths: Path | None, reports: tuple[Path, ...] = (), **forms: 
         for path in (*reports, *paths):
             if path is not None and writing.goes_to_stdout(path):
                 raise FileError(
-                    f"{path} also carries the text of this command: give the name of a file or of a named pipe"
+                    f"{path} also carries the text of this command: use the name of a file or of a named pipe"
                 )
 
     processes().in_first(check)
@@ -372,7 +374,7 @@ def checkpoint_of(output: Path, checkpoint: Path | None) -> Path:
     if not is_first():
         return found
     if checkpoint is None and output.exists() and not output.is_file():
-        raise SettingError(f"{output} is no regular file, so give --checkpoint too")
+        raise SettingError(f"{output} is not a regular file, so --checkpoint is needed too")
     writing.check_writable(output, found, make_folder=True)
     writing.check_writable(found, read_again=True)
     check_outputs(output)

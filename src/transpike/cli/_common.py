@@ -30,11 +30,11 @@ def add_common(command: click.Command) -> click.Command:
         ),
         click.Option(
             ["-q", "--quiet"], is_flag=True, expose_value=False, callback=_note,
-            help="Print only errors, and what --json asks for.",
+            help="Print only errors, and the output of --json.",
         ),
         click.Option(
             ["-v", "--verbose"], is_flag=True, expose_value=False, callback=_note,
-            help="Also print versions, the duration of each stage, and the traceback of an error.",
+            help="Also print versions, the duration of each stage, and the traceback of errors.",
         ),
     ]  # fmt: skip
     for param in command.params:
@@ -46,7 +46,7 @@ def add_common(command: click.Command) -> click.Command:
 
 
 def state() -> State:
-    """What the common options say."""
+    """The values of the common options."""
     context = click.get_current_context(silent=True)
     found = None if context is None else context.find_root().obj
     return found if isinstance(found, State) else State()
@@ -107,12 +107,12 @@ def _configure(context: click.Context, param: click.Parameter, path: Path | None
     given = {key: value for key, value in content.items() if not isinstance(value, dict)}
     for table, value in content.items():
         if isinstance(value, dict) and table not in commands:
-            _unknown(path, table, commands, f"table [{table}] is no command of transpike", context)
+            _unknown(path, table, commands, f"table [{table}] is not a command of transpike", context)
     found: dict[str, Any] = {}
     for key, value in {**given, **content.get(str(context.info_name), {})}.items():
         option = options.get(key.replace("_", "-"))
         if option is None:
-            _unknown(path, key, options, f"{key!r} is no option of {context.command_path}", context)
+            _unknown(path, key, options, f"{key!r} is not an option of {context.command_path}", context)
         else:
             found[str(option.name)] = _value(path, key, value, option, context)
     context.default_map = found
@@ -143,7 +143,7 @@ def _names(param: click.Parameter) -> list[str]:
 
 def _unknown(path: Path, key: str, words: Any, message: str, context: click.Context) -> None:
     new = FLAGS.get(key.replace("_", "-"))
-    hint = f": it is now called {new!r}" if new else nearest(key.replace("_", "-"), words)
+    hint = f": it has been renamed to {new!r}" if new else nearest(key.replace("_", "-"), words)
     raise click.UsageError(f"{path}: {message}{hint}", context)
 
 

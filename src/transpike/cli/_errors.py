@@ -25,7 +25,7 @@ INTERRUPTED, CLOSED_PIPE = 130, 141
 
 @dataclass
 class State:
-    """What the flags of every command say."""
+    """The values of the flags that every command has."""
 
     json: bool = False
     quiet: bool = False
@@ -33,17 +33,21 @@ class State:
 
 
 class ClosedPipe(Exception):
-    """The reader of stdout went away: a BrokenPipeError that click does not see, which would exit with 1."""
+    """The reader of stdout closed it: a BrokenPipeError that click does not see, which would exit with 1."""
 
 
 class Choice(click.Choice):
-    """One of some words; a wrong word gets the closest one, an old name the new one."""
+    """One of several words; a wrong word gets the closest one as a suggestion, an old name the new one."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         words = [str(choice) for choice in self.choices]
         if isinstance(value, str) and value not in words:
             new = ENGINES.get(value)
-            text = f"{value!r} is now called {new!r}" if new in words else f"{value!r} is not one of {', '.join(words)}"
+            text = (
+                f"{value!r} has been renamed to {new!r}"
+                if new in words
+                else f"{value!r} is not one of {', '.join(words)}"
+            )
             self.fail(text + ("" if new in words else nearest(value, words)), param, ctx)
         return super().convert(value, param, ctx)
 
@@ -87,7 +91,7 @@ def _told(kind: str, message: str, code: int, state: State) -> int:
 
 
 def _place() -> str:
-    """Of several processes that torchrun has started the number of this one."""
+    """The rank of this process among those that torchrun has started."""
     count = os.environ.get("WORLD_SIZE", "1")
     return "" if count == "1" else f" in process {os.environ.get('RANK', '0')} of {count}"
 
@@ -107,13 +111,13 @@ def _no_option(name: str, context: click.Context) -> str:
     new = FLAGS.get(name.lstrip("-"))
     if new is not None:
         where = "" if f"--{new}" in options else f", which {context.command_path} does not have"
-        return f"{name} is now called --{new}{where}"
+        return f"{name} has been renamed to --{new}{where}"
     names = [flag.removeprefix("--") for flag in options if flag.startswith("--")]
-    return f"no option is called {name}" + nearest(name.lstrip("-"), names).replace("'", "'--", 1)
+    return f"no such option: {name}" + nearest(name.lstrip("-"), names).replace("'", "'--", 1)
 
 
 def _closed() -> int:
-    """The reader of stdout went away: nobody wants more output, and nothing is wrong."""
+    """The reader of stdout closed it: no more output is wanted, and nothing is wrong."""
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer goes nowhere
     except (OSError, ValueError):

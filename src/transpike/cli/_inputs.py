@@ -91,7 +91,7 @@ def chosen(before: Preprocessing | None, dataset: Dataset) -> Preprocessing | No
         if len(part) not in (1, dataset.image_shape[0]):
             raise SettingError(
                 f"preprocessing has {len(part)} channels, {dataset.name} has {dataset.image_shape[0]}; "
-                "give --mean and --std"
+                "pass --mean and --std"
             )
     return found
 

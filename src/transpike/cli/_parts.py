@@ -51,7 +51,7 @@ def is_simple(hint: Any) -> bool:
 
 
 class Part(click.ParamType):
-    """An encoder, schedule, readout or task: its name, and after colons settings with other values than the default."""
+    """An encoder, schedule, readout or task: its name, and after colons settings with values other than the default."""
 
     def __init__(self, key: str) -> None:
         self.key, self.name = key, f"{key}[:setting=value]"
@@ -76,8 +76,8 @@ def part_named(key: str, text: str, seed: int = 0) -> Any:
         name = tasks.ALSO_CALLED.get(name, name)
     if key == "task" and name in tasks.TAKE_FUNCTIONS:
         raise SettingError(
-            f"{name} takes a function, which no command line can hold: call it in Python, as "
-            f"ts.evaluate(snn, data, task=ts.tasks.{name.capitalize()}(…)), or register a task of your own"
+            f"{name} takes a function, which cannot be written on a command line: call it in Python, as "
+            f"ts.evaluate(snn, data, task=ts.tasks.{name.capitalize()}(…)), or register a custom task"
         )
     if name not in TABLES[key]:
         raise SettingError(unknown(key, name, TABLES[key]) + hint())
@@ -99,7 +99,7 @@ def settings_of(name: str, parts: list[str], known: dict[str, Any]) -> dict[str,
         if field not in known:
             flags = ", ".join(sorted(flag.replace("_", "-") for flag in known)) or "none"
             new = SETTINGS.get(field, "").replace("_", "-")
-            text = f"the setting {key.strip()!r} is now called {new!r}" if new else f"it has {flags}"
+            text = f"the setting {key.strip()!r} has been renamed to {new!r}" if new else f"it has {flags}"
             close = "" if new else nearest(field, [flag.replace("_", "-") for flag in known])
             raise SettingError(f"{name} has no setting {key.strip()!r} here{close}; {text}")
         if not equals or field in found:

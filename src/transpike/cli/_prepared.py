@@ -72,7 +72,7 @@ def noted(weights: Path | None) -> Preparation | None:
         activation, first = Activation(**values.pop("activation")), values.pop("input")
         found = Preparation(activation, input=first and Activation(**first), **values)
         if found.stage not in stages.STAGES:
-            raise SettingError(f"no stage is called {found.stage!r}")
+            raise SettingError(f"there is no stage named {found.stage!r}")
         for part in (found.activation, found.input):
             if part is not None:
                 part.build()

@@ -15,7 +15,7 @@ from transpike.core.recipe import Recipe
 
 
 class WithRecipes(click.Command):
-    """A command with recipe_options. Its help shows the settings of the recipe named before or behind --help.
+    """A command with recipe_options. Its help shows the settings of the recipe named before or after --help.
 
     Without a recipe it describes the settings that most recipes have, and lists the names of the others.
     """

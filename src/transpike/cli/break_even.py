@@ -29,20 +29,26 @@ def _numbers(text: str) -> tuple[float, ...]:
 @click.option("--recipe", required=True, metavar="NAME[:KEY=VALUE;…]", help="Conversion method, with its settings.")
 @click.option("--timesteps", type=click.IntRange(1), help="Time steps (default: the recipe's).")
 @_settings.settings_options(Training, leave_out=("validation_fraction", "task"), defaults=False)
-@click.option("--models", type=click.IntRange(1), default=1, show_default=True, help="Energy models to favour the SNN.")
+@click.option(
+    "--models",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Number of energy models that must favour the SNN.",
+)
 @click.option(
     "--max-drop",
     type=click.FloatRange(0, 100, max_open=True),
     default=2.0,
     show_default=True,
-    help="Largest accuracy drop of the SNN against the network as it was, in points.",
+    help="Largest accuracy drop of the SNN against the original network, in percentage points.",
 )
 @click.option(
     "--strengths",
     type=_settings.Read("X,X,…", _numbers),
     default=",".join(f"{one:g}" for one in STRENGTHS),
     show_default=True,
-    help="Strengths of the penalty on active neurons, one round of training each.",
+    help="Strengths of the penalty on active neurons; one training round for each.",
 )
 @_base.energy_option
 @click.option(

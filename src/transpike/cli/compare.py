@@ -55,7 +55,7 @@ from transpike.workflow.compare.store import store_at
 @click.option(
     "--unit", type=_settings.Read("K/N", part_of), help="Measure each N-th conversion, from the K-th on, into --store."
 )
-@click.option("--collect", is_flag=True, help="Measure nothing: read what all --unit runs have stored.")
+@click.option("--collect", is_flag=True, help="Measure nothing: combine the results of all --unit runs.")
 @_base.report_option
 @click.option(
     "--pick", help='Select the best row, like "drop<=1 steps<=32 min=synops"; exit code 4 if no row satisfies it.'
@@ -88,7 +88,7 @@ def command(
     _base.check_outputs(place, reports=reports)
     store_at(store)
     if place is not None and pick is None:
-        raise SettingError("--output writes the network selected by --pick: give --pick too")
+        raise SettingError("--output writes the network selected by --pick: add --pick")
     task = flags.pop("task")
     dataset = _base.load_tested(data_name, data_dir)
     settings = _settings.chosen(ts.ComparisonSettings, flags, task=_base.task_named(task, dataset))

@@ -21,7 +21,7 @@ from transpike.workflow.distributed import processes
 @_base.capture_options
 @_base.spiking_option
 @_base.conversion_options
-@click.option("--input-bits", type=click.IntRange(1, 16), help="Round inputs to whole numbers of as many bits.")
+@click.option("--input-bits", type=click.IntRange(1, 16), help="Round inputs to integers with this number of bits.")
 @click.option("--allow-no-neurons", is_flag=True, help="Also convert a network in which nothing can spike.")
 @click.option(
     "--checkpoint",

@@ -38,7 +38,7 @@ def command(
     as_json: bool,
     threads: int | None,
 ) -> None:
-    """Cut a converted network behind each layer: spikes before, the ANN behind; accuracy, energy, traffic."""
+    """Cut a converted network after each layer: spikes before, the ANN after; accuracy, energy, traffic."""
     _base.with_threads(threads)
     _base.check_outputs(reports=reports)
     snn = ts.load(file)

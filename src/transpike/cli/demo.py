@@ -89,7 +89,7 @@ def command(output_dir: Path, epochs: int, timesteps: int, seed: int, as_json: b
         report.save(everything, output_dir / "report.html", command=_base.typed(), subject=subject)
         written += ["accuracy.png", "overview.png", "overview-dark.png", "report.html"]
     except MissingExtra as error:
-        click.echo(f"no picture and no HTML report: {error}", err=True)
+        click.echo(f"no figure and no HTML report: {error}", err=True)
     if as_json:
         _base.print_json(content)
         return

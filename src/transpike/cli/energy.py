@@ -49,7 +49,7 @@ def command(
     as_json: bool,
     threads: int | None,
 ) -> None:
-    """Energy of a converted network, compared with the quantised ANN that it replaces, by every energy model."""
+    """Estimate the energy of a converted network and of the quantised ANN that it replaces, with every energy model."""
     _base.with_threads(threads)
     _base.check_outputs(reports=reports)
     snn = ts.load(file)

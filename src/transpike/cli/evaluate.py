@@ -56,7 +56,7 @@ def command(
     as_json: bool,
     threads: int | None,
 ) -> None:
-    """Accuracy or errors over time, latency and activity of a converted network, compared with its source network.
+    """Measure accuracy or errors over time, latency and activity of a converted network, next to its source network.
 
     On several processes, with the same result: torchrun --no-python --nproc-per-node 2 transpike evaluate …
     """
@@ -95,7 +95,7 @@ def _gate(result: ts.Report | ts.Measurement, task: Task, max_drop: float) -> No
         if percent(result.drop) > max_drop:
             raise GateFailed(
                 f"the accuracy change of {100 * change(result.drop):+.2f} percentage points at "
-                f"T={result.final.timesteps} is beyond --max-drop {max_drop:g}"
+                f"T={result.final.timesteps} exceeds --max-drop {max_drop:g}"
             )
         return
     metric = task.first

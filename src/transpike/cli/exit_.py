@@ -72,7 +72,7 @@ def command(
     as_json: bool,
     threads: int | None,
 ) -> None:
-    """Early exit with a guaranteed bound: fit it on some test samples, verify it on the others, save the network."""
+    """Fit an early exit with a guaranteed bound on some test samples, verify it on the others, save the network."""
     _base.with_threads(threads)
     _base.check_outputs(output, reports=reports)
     snn = ts.load(file)
@@ -81,10 +81,13 @@ def command(
     snn = _inputs.adapted(snn, dataset)
     total = len(dataset.test)
     if total < 2:
-        raise DataError(f"{dataset.name} has {total} test samples: an exit needs some to fit and others to verify it")
+        raise DataError(
+            f"{dataset.name} has {total} test samples: an early exit needs samples to fit it and others to verify it"
+        )
     if fit_samples >= total:
         raise SettingError(
-            f"{dataset.name} has {total} test samples, and --fit-samples {fit_samples} leaves none to verify the exit"
+            f"{dataset.name} has {total} test samples, and --fit-samples {fit_samples} leaves none for verifying the "
+            "exit"
         )
     first = total - fit_samples  # other commands use the first samples, so that they do not overlap with these
     rest = range(first if limit is None else min(first, limit))

@@ -42,7 +42,7 @@ def command(
     as_json: bool,
     threads: int | None,
 ) -> None:
-    """Causes of the accuracy drop of a converted network, layer by layer, and changes that recover accuracy."""
+    """Find the causes of a converted network's accuracy drop, layer by layer, and changes that recover accuracy."""
     _base.with_threads(threads)
     _base.check_outputs(reports=reports)
     snn = ts.load(file)

@@ -34,7 +34,9 @@ def _format(text: str) -> tuple[str, dict[str, Any]]:
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="File or folder to write.")
 @_base.data_options
 @_inputs.of_file
-@click.option("--samples", type=click.IntRange(1), default=16, show_default=True, help="Samples to prove it on.")
+@click.option(
+    "--samples", type=click.IntRange(1), default=16, show_default=True, help="Number of samples for the verification."
+)
 @click.option("--timesteps", type=click.IntRange(1), help="Time steps to run (default: the recipe's).")
 @_base.json_option
 @_base.threads_option

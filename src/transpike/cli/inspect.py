@@ -54,7 +54,7 @@ def command(
     if chips and file is None:
         raise SettingError("--fit needs a converted FILE: convert the model first")
     if reports and not chips:
-        raise SettingError("--report writes the limits of --fit: give --fit too")
+        raise SettingError("--report writes the limits of --fit: add --fit")
     fits: list[ChipFit] = []
     known: dict[str, Any] = {}
     if file is not None:

@@ -25,7 +25,7 @@ SPIKES = ("binary", "ternary", "levels", "bits", "switch", "phase", "time")
 
 @dataclasses.dataclass(frozen=True)
 class Properties:
-    """What distinguishes a recipe; ``spikes`` is the alphabet of its neurons, None if they differ between layers."""
+    """Properties of a recipe; ``spikes`` is the alphabet of its neurons, None if they differ between layers."""
 
     name: str
     title: str
@@ -74,22 +74,26 @@ def _spikes(recipe: Recipe) -> Alphabet | None:
 
 @click.command("recipes")
 @click.argument("name", required=False)
-@click.option("--training-free/--needs-training", default=None, help="Only recipes for any network, or the others.")
+@click.option(
+    "--training-free/--needs-training", default=None, help="Only recipes that need no training, or only those that do."
+)
 @click.option("--spikes", type=click.Choice(SPIKES), help="Only recipes with these spikes.")
-@click.option("--signed/--unsigned", default=None, help="Only recipes with negative spikes, or without.")
+@click.option("--signed/--unsigned", default=None, help="Only recipes with negative spikes, or only those without.")
 @click.option("--schedule", type=click.Choice(sorted(schedules.table)), help="Only recipes with this schedule.")
 @click.option(
     "--every-timestep/--one-timestep", default=None,
-    help="Only recipes whose network is the same for every number of time steps, or converted for one.",
+    help="Only recipes whose network runs for any number of time steps, or only those converted for one.",
 )  # fmt: skip
-@click.option("--source", metavar="TEXT", help="Only recipes of an author, or of a year.")
+@click.option("--source", metavar="TEXT", help="Only recipes whose source contains this author or year.")
 @click.option("--since", type=int, metavar="YEAR", help="Only recipes published in this year or later.")
 @_base.json_option
 def command(name: str | None, as_json: bool, **wanted: Any) -> None:
     """List the conversion methods, one line each, or show the settings and the source of one."""
     if name is not None:
         if given := [key for key, value in wanted.items() if value is not None]:
-            raise SettingError(f"--{given[0].replace('_', '-')} selects recipes, and {name} is one already: omit one")
+            raise SettingError(
+                f"--{given[0].replace('_', '-')} selects recipes, but {name} already names one: omit one"
+            )
         _show(recipe_kind(name), as_json)
         return
     found = [one for one in map(properties, recipes.table.values()) if _fits(one, **wanted)]

@@ -48,7 +48,11 @@ PARTS = ("energy", "explain", "spikes", "chips")
 )
 @click.option("--compare", "recipe_texts", help="Other recipes to compare, like few-steps,ecc:percentile=99.")
 @click.option(
-    "--compare-timesteps", type=NUMBERS, default="4,8,16,32", show_default=True, help="Their time-step counts."
+    "--compare-timesteps",
+    type=NUMBERS,
+    default="4,8,16,32",
+    show_default=True,
+    help="Time-step counts of these recipes.",
 )
 @click.option("--without", type=click.Choice(PARTS), multiple=True, help="Part to omit; repeatable.")
 @_base.engine_option
@@ -187,7 +191,7 @@ def _compared(
 
 
 def _preprocessing(snn: SNN) -> Any:
-    """That of a network; of several inputs by their names."""
+    """The shape of the network's input; with several inputs, a dictionary by name."""
     parts = [(node.name, node.op) for node in snn.source.inputs if isinstance(node.op, PackedInput)]
     found = {name: op.preprocessing for name, op in parts if op.preprocessing is not None}
     return found if parts else snn.preprocessing

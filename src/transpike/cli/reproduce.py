@@ -18,13 +18,13 @@ ALL = "all"
 @click.command("reproduce")
 @click.argument("papers", nargs=-1, metavar="[PAPER]…")
 @click.option("--list", "listed", is_flag=True, help="List the papers, what they need, and their CPU minutes.")
-@click.option("--dry-run", is_flag=True, help="Show commands, minutes and the stored numbers; run nothing.")
+@click.option("--dry-run", is_flag=True, help="Show commands, minutes and stored numbers without running anything.")
 @click.option(
     "--output-dir",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("runs/reproduce"),
     show_default=True,
-    help="Folder for the results, a folder in it for each paper.",
+    help="Folder for the results, with one subfolder per paper.",
 )
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of data sets (default: TRANSPIKE_DATA).")
 @click.option(
@@ -32,9 +32,9 @@ ALL = "all"
     type=click.Path(path_type=Path),
     envvar="TRANSPIKE_MODELS",
     show_envvar=True,
-    help="Folder of trained weights; those that are not there are trained first.",
+    help="Folder of trained weights; missing ones are trained first.",
 )
-@click.option("--restart", is_flag=True, help="Run finished stages again; trained networks remain.")
+@click.option("--restart", is_flag=True, help="Run finished stages again; trained networks are kept.")
 @_base.json_option
 @_base.threads_option
 @_processes.in_one_process
@@ -49,13 +49,13 @@ def command(
     as_json: bool,
     threads: int | None,
 ) -> None:
-    """Measure the numbers of a paper again, and show them next to the published ones; rerun to resume.
+    """Reproduce the numbers of a paper, and show them next to the published ones; rerun to resume.
 
     PAPER is a name of --list, or all. Minutes are those of one CPU core, scaled by a second of calibration.
     """
     found = plans()
     if listed == bool(papers):
-        raise SettingError("give the names of papers, or --list to see them")
+        raise SettingError("name at least one paper, or use --list to see them")
     names = list(found.papers) if listed or papers == (ALL,) else list(papers)
     chosen = list(dict.fromkeys(found.named(name).name for name in names))
     if not (listed or dry_run):
@@ -70,7 +70,7 @@ def command(
         for one in () if as_json else plan:
             click.echo(_line(one, found) if listed else _text(one, found))
         if listed and not as_json:
-            click.echo("Minutes of one CPU core; ?: some of its stages were never measured.", err=True)
+            click.echo("Minutes on one CPU core; ?: some stages were never measured.", err=True)
         if dry_run:
             _refuse(plan)
         return
@@ -130,7 +130,7 @@ def _text(one: Planned, found: Plans) -> str:
         lines += [f"{stage.name}: {state}{kind}", f"    {' '.join(stage.command)}"]
     lines += [f"note: {note}" for note in one.needs.notes]
     lines += [f"missing: {error}" for error in one.needs.missing]
-    lines += [_total(one), "", "The numbers that come with this version:", "", str(published(one.paper, found)), ""]
+    lines += [_total(one), "", "The numbers stored with this version:", "", str(published(one.paper, found)), ""]
     return "\n".join(lines)
 
 

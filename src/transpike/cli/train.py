@@ -95,7 +95,7 @@ def command(
             lowest = float(preprocessing(dataset.accumulated().train.batch(few)[0]).min())
             if lowest < 0:
                 raise SettingError(
-                    f"the smallest input is {lowest:.3g}, and --input-activation clips negative inputs: train and "
+                    f"the smallest input is {lowest:.3g}, but --input-activation clips negative inputs: train and "
                     "convert with --mean 0 --std 1"
                 )
         module = preparation.apply(module, inputs[0] if inputs else None, percentile or 99.9)

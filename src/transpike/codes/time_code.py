@@ -72,7 +72,7 @@ class TimeCode:
         if self.bits is not None and (
             not isinstance(self.bits, int) or isinstance(self.bits, bool) or not 1 <= self.bits <= MOST_BITS
         ):
-            raise SettingError(f"bits must be a whole number from 1 to {MOST_BITS} or None, not {self.bits!r}")
+            raise SettingError(f"bits must be an integer from 1 to {MOST_BITS} or None, not {self.bits!r}")
         _ = self.levels  # raises for levels that coincide
 
     @property
@@ -148,7 +148,7 @@ class TimeCode:
         if fewest is None:
             raise SettingError(
                 f"the levels of {self.slots} slots with tau={self.tau:g} are too close or too small for {MOST_BITS} "
-                "bits: take fewer slots, or another tau"
+                "bits: use fewer slots, or another tau"
             )
         return fewest
 

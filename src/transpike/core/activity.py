@@ -79,12 +79,12 @@ class Connection:
 
 
 VALUE_BITS = 32
-"""Of a number that crosses a boundary: sums and activations, which nothing rounds there."""
+"""Bits of a number that crosses a boundary: sums and activations, which nothing rounds there."""
 
 
 @dataclass(frozen=True, eq=False)
 class Crossing:
-    """What crosses a boundary of a hybrid network at the layer ``name`` with ``elements`` outputs.
+    """Data that crosses a boundary of a hybrid network at the layer ``name`` with ``elements`` outputs.
 
     ``kind``: "spikes" of a layer, of ``bits`` bits each (address and payload), ``events`` (timesteps,) of them, summed
     over samples; "sums" (into the analogue part) and "values" (out of it), real numbers that cross once for each

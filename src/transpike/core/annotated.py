@@ -11,7 +11,7 @@ from transpike.core.naming import is_ours
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """True if ``value`` is of the annotated type; a whole number also counts as a float, True and False only as bool.
+    """True if ``value`` is of the annotated type; an integer also counts as a float, True and False only as bool.
 
     An annotation that is neither a class nor a union, literal, tuple, set or dictionary of classes fits every value.
     """

@@ -1,4 +1,4 @@
-"""The functions behind the last layer: softmax, sigmoid and their like, computed once on the accumulated answer."""
+"""The functions after the last layer: softmax, sigmoid and the like, computed once on the accumulated answer."""
 
 from dataclasses import dataclass, replace
 
@@ -15,7 +15,7 @@ class FunctionOfAnswer(Readout):
     """``logits(t) = f(logits of the readout inside)``: the last functions of the source network, in order.
 
     They are computed once for each answer, from the accumulated one and not from the current of one step. Functions
-    that are no chain, like those of several outputs, are a ``network`` of their own.
+    that are not a chain, like those of several outputs, are a separate ``network``.
     """
 
     inside: Readout
@@ -56,7 +56,7 @@ class FunctionOfAnswer(Readout):
 
 @dataclass(frozen=True, eq=False)
 class AnalogueRest(FunctionOfAnswer):
-    """The analogue part of a hybrid network, behind its spiking part: ``network`` of the accumulated answer.
+    """The analogue part of a hybrid network, after its spiking part: ``network`` of the accumulated answer.
 
     The layers of the source network that do not spike, in float64, computed once for each answer. Their inputs are what
     the readout inside makes of the spikes that cross the boundary: rate times scale, or the sum of differences.

@@ -15,7 +15,7 @@ class Refused(Exception):
 class Layout:
     """Where a tensor of torch has its batch: its ``axis`` is (outer, batch, inner) in row-major order.
 
-    A graph holds the same values with the batch first: (batch, axes before, outer, inner, axes behind), in which
+    A graph holds the same values with the batch first: (batch, axes before, outer, inner, axes after), in which
     ``outer`` and ``inner`` are left out where they are 1.
     """
 

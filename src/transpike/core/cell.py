@@ -74,7 +74,7 @@ class Rounding:
 class Cell(TensorFields):
     """A layer with memory. Its state is passed, never stored; inputs and outputs are (batch, *shape).
 
-    The output wire carries levels; one level stands for the charge ``output_scale``.
+    The output wire carries levels; one level represents the charge ``output_scale``.
     """
 
     behaviour: ClassVar[tuple[str, ...]] = ("step", "init", "integrate")
@@ -123,7 +123,7 @@ class Cell(TensorFields):
 
     @property
     def hides_by_sample(self) -> bool:
-        """True if its last input is a mask: truth values that hide parts of each sample, which cost nothing."""
+        """True if its last input is a mask: Boolean values that hide parts of each sample, which cost nothing."""
         return False
 
     @property
@@ -152,7 +152,7 @@ class Cell(TensorFields):
 
         The dense engine calls it for differences of unit gain. ``trains`` are (time, batch, …) in float64, or float32
         where that holds them exactly; so is the output. ``step`` gets float64. ``t`` is 1 also where elements begin,
-        so that more has to be computed than what hears something.
+        so that more has to be computed than what receives input.
         """
         outputs, unclear = [], 0
         for k, now in enumerate(zip(*trains, strict=True)):
@@ -205,7 +205,7 @@ class Cell(TensorFields):
 
     def unsent(self, state: State, fresh: Tensor) -> tuple[State, Tensor | None]:
         """The state in which the outputs ``fresh`` (1, *shape) have not been sent yet, and what they have to send
-        first, (batch, *shape), or None. For elements that begin later than others, in networks of differences.
+        first, (batch, *shape), or None. For elements that begin later than others, in differential networks.
         """
         raise TypeError(f"{type(self).__name__} must define unsent()")
 

@@ -42,7 +42,7 @@ def encode(value: Any, tensors: dict[str, Tensor], name: str) -> Any:
         kind = type(value)
         return {"type": registry.file_name(kind) or qualified(kind), "fields": fields}
     raise FileError(
-        f"{name}: a {type(value).__name__} cannot be saved; files hold numbers, text, tuples, dictionaries, "
+        f"{name}: a {type(value).__name__} cannot be saved; files contain numbers, text, tuples, dictionaries, "
         "tensors and registered dataclasses"
     )
 
@@ -60,19 +60,19 @@ def decode(
     """
     if not isinstance(value, dict):
         if isinstance(value, list):
-            raise FileError("the file holds a list where it should hold a tuple")
+            raise FileError("the file contains a list where a tuple is expected")
         return value
     if "tensor" in value:
         if not isinstance(value["tensor"], str) or value["tensor"] not in tensors:
-            raise FileError(f"the file lacks the tensor {value['tensor']!r}")
+            raise FileError(f"the file has no tensor {value['tensor']!r}")
         return tensors[value["tensor"]]
     if "tuple" in value:
         if not isinstance(value["tuple"], list):
-            raise FileError(f"the file holds a tuple that is a {type(value['tuple']).__name__}")
+            raise FileError(f"the file contains a {type(value['tuple']).__name__} in place of a tuple")
         return tuple(decode(item, tensors, unknown, kinds) for item in value["tuple"])
     if "dict" in value:
         if not isinstance(value["dict"], dict):
-            raise FileError(f"the file holds a dictionary that is a {type(value['dict']).__name__}")
+            raise FileError(f"the file contains a {type(value['dict']).__name__} in place of a dictionary")
         return {key: decode(item, tensors, unknown, kinds) for key, item in value["dict"].items()}
     if "set" in value:
         if not isinstance(value["set"], list) or not all(isinstance(item, str) for item in value["set"]):
@@ -102,7 +102,7 @@ def not_known(name: Any) -> str:
     """The error message for a class that is not registered, if its plug-in is unknown."""
     if isinstance(name, str) and ":" in name:
         return f"{name} is not registered here: put @transpike.register on the class, and import its module first"
-    return f"the file holds a {name!r}, which this version of transpike does not have"
+    return f"the file contains {name!r}, which this version of transpike does not know"
 
 
 def classes_in(value: Any) -> set[type]:

@@ -30,8 +30,8 @@ def setting(
     """A field of a settings class, with the metadata for ``check_settings`` and the command line.
 
     ``text`` is the help text of its flag. Numbers lie in [``low``, ``high``], or are less than ``below``; ``unit``
-    names what is counted. ``choices`` are the words allowed (not needed for a ``Literal``), ``names`` words that stand
-    for objects. ``flag`` is the name on the command line, if it differs from the field's. ``absent`` is the value of
+    names what is counted. ``choices`` are the words allowed (not needed for a ``Literal``), ``names`` words that name
+    objects. ``flag`` is the name on the command line, if it differs from the field's. ``absent`` is the value of
     files that do not hold the field because they are older, if it differs from the default.
     """
     limits: dict[str, Any] = {"low": low, "high": high, "below": below, "unit": unit, "flag": flag, "absent": absent}
@@ -83,12 +83,14 @@ def check_number(
     unit: str = "",
 ) -> None:
     """Raises SettingError if ``value`` is not a finite number in [``low``, ``high``], or not less than ``below``."""
-    kind = f"a {'whole ' if whole else ''}number{f' of {unit}' if unit else ''}"
+    kind = ("an integer" if whole else "a number") + (f"{' number' if whole else ''} of {unit}" if unit else "")
     if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
         raise SettingError(f"{name} must be {kind}, not {value!r}")
     if not (low <= value <= high and value < below and math.isfinite(value)):
-        end = f"to below {below:g}" if below < math.inf else f"to {high:g}" if high < math.inf else "on"
-        raise SettingError(f"{name} must be {kind} from {low:g} {end}, not {value!r}")
+        least = f"at least {low:g}" if unit else f"of at least {low:g}"
+        limits = f"{least} and below {below:g}" if below < math.inf else least
+        limits = f"from {low:g} to {high:g}" if high < math.inf else limits
+        raise SettingError(f"{name} must be {kind}{', ' if unit else ' '}{limits}, not {value!r}")
 
 
 def takes_settings(kind: type, **moved: str) -> Callable[[Callable[P, R]], Callable[P, R]]:

@@ -46,12 +46,12 @@ class Exit(NamedSettings):
         tested = math.ceil(math.log1p(-self.confidence) / math.log1p(-self.drop / 100))
         warming = round(fit_share * samples)
         if samples and not warming:
-            raise DataError(f"a share of {fit_share:g} to fit with leaves none of {samples} samples: give more")
+            raise DataError(f"fit_share={fit_share:g} selects none of {samples} samples: pass more samples")
         if samples - warming < tested or not warming:
             raise DataError(
                 f"a guaranteed drop of at most {self.drop:g} points with confidence {self.confidence:g} needs at least "
-                f"{math.ceil(tested / (1 - fit_share))} samples, and there are {samples}: give more samples, or a "
-                "larger drop"
+                f"{math.ceil(tested / (1 - fit_share))} samples, but there are {samples}: pass more samples, or allow "
+                "a larger drop"
             )
 
     def __str__(self) -> str:
@@ -86,7 +86,7 @@ class ExitPolicy:
         if not count:
             raise SettingError(f"in a run of {self.timesteps} steps there is no checkpoint before the last step")
         if any(isinstance(step, bool) or not isinstance(step, int) for step in self.checkpoints):
-            raise SettingError(f"checkpoints must be whole numbers of steps, not {self.checkpoints}")
+            raise SettingError(f"checkpoints must be integers, not {self.checkpoints}")
         if not all(isinstance(t, (int, float)) and t > 0 for t in self.temperatures):
             raise SettingError(f"temperatures must be positive, not {self.temperatures}")
         if any(not isinstance(t, (int, float)) or math.isnan(t) for t in self.thresholds):
@@ -96,9 +96,9 @@ class ExitPolicy:
         if len(self.temperatures) != count or len(self.thresholds) != count:
             raise SettingError("an exit needs a temperature and a threshold for each of its checkpoints")
         if list(self.checkpoints) != sorted(set(self.checkpoints)) or self.checkpoints[0] < 1:
-            raise SettingError(f"checkpoints must be increasing steps from 1 on, not {self.checkpoints}")
+            raise SettingError(f"checkpoints must be increasing steps of at least 1, not {self.checkpoints}")
         if self.checkpoints[-1] >= self.timesteps:
-            raise SettingError(f"checkpoints lie before the last step, {self.timesteps}, not {self.checkpoints}")
+            raise SettingError(f"checkpoints must be before the last step, {self.timesteps}, not {self.checkpoints}")
 
     def __str__(self) -> str:
         places = "after " + ", ".join(map(str, self.checkpoints))

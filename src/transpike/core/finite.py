@@ -11,7 +11,7 @@ from transpike.errors import DataError
 
 WHY = (
     "a row of zeros has no normalised form with eps=0, a softmax needs a finite value in every row, and a mask of "
-    "-inf is supported directly in front of a softmax only"
+    "-inf is supported directly before a softmax only"
 )
 
 

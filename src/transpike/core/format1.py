@@ -43,7 +43,7 @@ FIELDS: dict[str, dict[str, str]] = {
     "ThresholdLadder": _SCALE | _COUNT,
     "TimeSlots": _WAIT,
 }
-"""Class name in a file of version 1 → {old field: new field}. "SNN" stands for the top level of the file."""
+"""Class name in a file of version 1 → {old field: new field}. "SNN" represents the top level of the file."""
 
 VALUES: dict[tuple[str, str], dict[str, Any]] = {}
 """(class name, field) in a file of version 1 → {old setting: new setting}, for renamed settings."""

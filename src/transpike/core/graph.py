@@ -33,14 +33,16 @@ class Graph:
 
     def __post_init__(self) -> None:
         if not self.nodes or not isinstance(self.nodes[0].op, Input):
-            raise UnsupportedModel("a graph begins with its input")
+            raise UnsupportedModel("a graph must begin with its input")
         shapes: dict[str, tuple[int, ...]] = {}
         nodes = []
         for index, node in enumerate(self.nodes):
             if node.name in shapes:
-                raise UnsupportedModel(f"two nodes are called {node.name!r}")
+                raise UnsupportedModel(f"two nodes are named {node.name!r}")
             if index and isinstance(node.op, Input) and not isinstance(node.op, PackedInput):
-                raise UnsupportedModel(f"{node.name}: a network has one input; several are parts of it, a PackedInput")
+                raise UnsupportedModel(
+                    f"{node.name}: a network has one input node; pack several inputs into one PackedInput"
+                )
             if missing := [name for name in node.inputs if name not in shapes]:
                 raise UnsupportedModel(f"{node.name} reads {', '.join(missing)}, which is not an earlier node")
             nodes.append(checked(node, [shapes[name] for name in node.inputs]))
@@ -57,7 +59,9 @@ class Graph:
     def __getitem__(self, name: str) -> Node:
         place = self._places.get(name)
         if place is None:
-            raise SettingError(f"no layer is called {name!r}; the layers are {', '.join(n.name for n in self.nodes)}")
+            raise SettingError(
+                f"there is no layer named {name!r}; the layers are {', '.join(n.name for n in self.nodes)}"
+            )
         return self.nodes[place]
 
     @cached_property
@@ -105,7 +109,7 @@ class Graph:
 
     @cached_property
     def static(self) -> frozenset[str]:
-        """The nodes that depend on whole numbers and truth values only and look nothing up, like a mask of words.
+        """The nodes that depend on integers and Boolean values only and look nothing up, like a mask of words.
 
         Under any encoder their values come once and do not change; nothing between them sends spikes.
         """
@@ -166,7 +170,7 @@ class Graph:
             changed = change(node)
             if isinstance(changed, str):
                 if changed not in self._places or changed == node.name:
-                    raise SettingError(f"{changed!r} cannot take the place of {node.name}: no other layer is called so")
+                    raise SettingError(f"{changed!r} cannot replace {node.name}: no other layer has this name")
                 renamed[node.name] = renamed.get(changed, changed)
             else:
                 nodes.append(changed or node)
@@ -222,7 +226,7 @@ class Graph:
     def check_finite(self, x: Tensor, data: str) -> None:
         """Raises DataError with the first layer whose output for x (batch, *shape), the ``data``, is not finite.
 
-        Where all samples have −inf it counts only if there is nothing else: masks have it in front of a softmax.
+        Where all samples have −inf it counts only if there is nothing else: masks have it before a softmax.
         """
         for masks in (True, False):
 
@@ -260,7 +264,9 @@ def _check_parts(inputs: tuple[Node, ...]) -> None:
                 raise UnsupportedModel(f"{node.name} begins within the input before it, at element {node.op.start}")
             end = node.op.start + node.op.size
         elif len(inputs) > 1:
-            raise UnsupportedModel(f"{node.name}: a network has one input; several are parts of it, a PackedInput")
+            raise UnsupportedModel(
+                f"{node.name}: a network has one input node; pack several inputs into one PackedInput"
+            )
 
 
 def _reachable(nodes: Iterable[Node], output: str) -> list[Node]:

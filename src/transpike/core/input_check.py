@@ -54,7 +54,7 @@ class InputCheck:
         self.count(self.observe(prepared))
 
     def observe(self, prepared: Tensor) -> list[Observed]:
-        """What a preprocessed batch looks like, for ``count``, also that of another process."""
+        """The statistics of a preprocessed batch, for ``count``, also of another process."""
         known = self.calibrated
         if known is None:
             return []
@@ -102,7 +102,7 @@ class InputCheck:
         seen = Observed.of(x)
         if seen.features.shape[2] != len(known.low):
             raise DataError(
-                f"the statistics of the calibration inputs are of {len(known.low)} channels, and the inputs have "
+                f"the statistics of the calibration inputs are of {len(known.low)} channels, but the inputs have "
                 f"{seen.features.shape[2]}: convert the network again"
             )
         width = _floored(b - a for a, b in zip(known.low, known.high, strict=True))
@@ -194,7 +194,7 @@ class InputCheck:
         where = "" if len(known.low) == 1 else f" in channel {worst}"
         here = _row(values.low[worst], values.high[worst], values.mean[worst], values.std[worst])
         there = _row(known.low[worst], known.high[worst], known.mean[worst], known.std[worst])
-        return f"they have {here}{where}, and the calibration had {there}. {self._advice()}"
+        return f"they have {here}{where}, but the calibration had {there}. {self._advice()}"
 
     def _advice(self) -> str:
         """The preprocessing that is probably missing, or applied twice."""
@@ -207,9 +207,9 @@ class InputCheck:
         if own is not None and not own.is_identity:
             mean, std = torch.tensor(own.mean).double(), torch.tensor(own.std).double()
             if self._matches(std, mean):
-                return f"They look preprocessed already, and the network applies {own} itself: give raw inputs"
+                return f"They look preprocessed already, but the network applies {own} itself: pass raw inputs"
             if self._matches(1 / 255, (mean / std) * (1 / 255 - 1)):
-                return "They look like 0..255 in floating point: give uint8 images, or divide by 255"
+                return "They look like 0..255 in floating point: pass uint8 images, or divide by 255"
         if self._matches(1 / 255, 0):
             return (
                 "They look like raw 0..255: divide by 255; images in bytes: ts.Preprocessing(), or --preprocessing unit"
@@ -221,7 +221,7 @@ class InputCheck:
         if low >= -0.01 and high <= 1.01 and before < 0:
             return f"They look like 0..1 without normalisation: normalise them, {self._estimate(1)}"
         if low < 0 and before >= 0:
-            return "They look normalised, and the calibration inputs were not: omit mean and standard deviation"
+            return "They look normalised, but the calibration inputs were not: omit mean and standard deviation"
         if low < before < 0 and bool((self._change()[0] >= CLEAR).all()):
             return "They look normalised twice: apply the preprocessing of the calibration inputs once"
         return UNEXPLAINED

@@ -1,4 +1,4 @@
-"""What calibration inputs looked like, and how far the inputs of a run are from them."""
+"""Statistics of calibration inputs, and the distance of the inputs of a run from them."""
 
 import math
 from collections.abc import Iterable
@@ -57,7 +57,7 @@ class InputStatistics:
 
     @classmethod
     def of(cls, batches: Iterable[Tensor]) -> "InputStatistics":
-        """Of batches (batch, *shape) after preprocessing; recordings as the mean of their frames."""
+        """Statistics of batches (batch, *shape) after preprocessing; recordings as the mean of their frames."""
         tally, samples = Values(), list[Tensor]()
         for batch in batches:
             samples += [tally.add(part) for part in parts(batch)]

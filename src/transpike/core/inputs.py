@@ -17,7 +17,7 @@ Place = tuple[str | int, ...]
 WHOLE = (torch.int16, torch.int32, torch.int64)
 """Types of inputs that are looked up; bytes are images."""
 LARGEST_WHOLE = 2**24
-"""float32, in which inputs enter, holds whole numbers up to it."""
+"""float32, in which inputs enter, holds integers up to it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +53,11 @@ class Inputs:
         collect(given, ())
         inputs = cls(values)
         if not values or () in values:
-            raise DataError("several inputs are a tuple or a dictionary of tensors (batch, …)")
+            raise DataError("several inputs must be a tuple or a dictionary of tensors (batch, …)")
         lengths = {named(place): len(value) if value.ndim else 0 for place, value in values.items()}
         if len(set(lengths.values())) > 1:
             listed = ", ".join(f"{name} {count}" for name, count in lengths.items())
-            raise DataError(f"the inputs hold different numbers of samples ({listed}): the first axis is the batch")
+            raise DataError(f"the inputs have different numbers of samples ({listed}): the first axis is the batch")
         return inputs
 
     @classmethod
@@ -86,7 +86,7 @@ class Inputs:
         return self.to("cpu")
 
     def ordered(self, places: Iterable[Place]) -> "Inputs":
-        """The inputs at these places, in this order; a number stands for the argument with this number.
+        """The inputs at these places, in this order; a number represents the argument with this number.
 
         A single structure may be given without the argument that holds it. Raises DataError with the names for others.
         """
@@ -100,8 +100,8 @@ class Inputs:
             parts = [f"without {', '.join(map(named, missing))}"] if missing else []
             parts += [f"with {', '.join(map(named, more))}"] if more else []
             raise DataError(
-                f"the network takes the inputs {', '.join(map(named, wanted))}, and these are {' and '.join(parts)}: "
-                "give a dictionary by these names, or a tuple in this order"
+                f"the network takes the inputs {', '.join(map(named, wanted))}, but the given ones are "
+                f"{' and '.join(parts)}: pass a dictionary with these names, or a tuple in this order"
             )
         return Inputs({place: known[place] for place in wanted})
 
@@ -128,7 +128,7 @@ def named(place: Place) -> str:
 
 @dataclass(frozen=True)
 class InputNames:
-    """What data must hold for a network with several inputs: their places, and the shapes of samples if known."""
+    """The requirements on data for a network with several inputs: their places, and the shapes of samples if known."""
 
     places: tuple[Place, ...]
     shapes: tuple[tuple[int, ...], ...] | None = None
@@ -140,7 +140,7 @@ class InputNames:
 
     @classmethod
     def of(cls, nodes: Iterable[Node]) -> "InputNames | None":
-        """Of the inputs of a graph; None for a single one that is not packed."""
+        """The structure of the inputs of a graph; None for a single input that is not packed."""
         parts = [node.op for node in nodes if isinstance(node.op, PackedInput)]
         return cls(tuple(part.place for part in parts), tuple(part.shape for part in parts)) if parts else None
 
@@ -152,8 +152,8 @@ class InputNames:
 def pack(inputs: Inputs, nodes: Iterable[Node]) -> Tensor:
     """The packed tensor (batch, N) in float32 that the graph with these input ``nodes`` takes.
 
-    Raises DataError for other inputs, other shapes, an empty batch, NaN or infinite values, whole numbers that are none
-    or that float32 does not hold, and truth values other than 0 and 1.
+    Raises DataError for other inputs, other shapes, an empty batch, NaN or infinite values, integers that are none
+    or that float32 does not hold, and Boolean values other than 0 and 1.
     """
     parts = [(node, node.op) for node in nodes if isinstance(node.op, PackedInput)]
     values = []
@@ -161,18 +161,18 @@ def pack(inputs: Inputs, nodes: Iterable[Node]) -> Tensor:
         value = value if op.preprocessing is None else op.preprocessing(value)
         if tuple(value.shape[1:]) != op.shape or not value.ndim:
             axes = ", ".join(map(str, ("batch", *op.shape)))
-            raise DataError(f"the input {node.name} is of shape ({axes}), not {tuple(value.shape)}")
+            raise DataError(f"the input {node.name} must have the shape ({axes}), not {tuple(value.shape)}")
         if value.is_complex():
-            raise DataError(f"the input {node.name} must hold real numbers")
+            raise DataError(f"the input {node.name} must contain real numbers")
         if not len(value):
-            raise DataError("the batch is empty; give at least one sample")
+            raise DataError("the batch is empty; pass at least one sample")
         if op.whole:
             _check_whole(node.name, value)
         if op.truth and not bool(((value == 0) | (value == 1)).all()):
-            raise DataError(f"the input {node.name} holds truth values, 0 and 1, and these are others")
+            raise DataError(f"the input {node.name} must be Boolean (0 or 1), but contains other values")
         value = value.float()
         if not bool(torch.isfinite(value).all()):
-            raise DataError(f"the input {node.name} holds NaN or infinite values, or values beyond float32")
+            raise DataError(f"the input {node.name} contains NaN or infinite values, or values beyond float32")
         values.append(value)
     return packed(values)
 
@@ -208,6 +208,6 @@ def with_any_input(source: Graph) -> Graph:
 
 def _check_whole(name: str, value: Tensor) -> None:
     if value.is_floating_point() and not bool((value == value.round()).all()):
-        raise DataError(f"the input {name} is looked up by whole numbers, and these are others: give it as int64")
+        raise DataError(f"the input {name} must contain integer indices: pass it as int64")
     if value.numel() and int(value.abs().max()) > LARGEST_WHOLE:
-        raise DataError(f"the input {name} holds whole numbers beyond 2^24, which no look-up of this network has")
+        raise DataError(f"the input {name} contains integers beyond 2^24, more than any table of this network has rows")

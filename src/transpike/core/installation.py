@@ -27,5 +27,5 @@ def code_digest() -> str:
 
 
 def versions() -> str:
-    """What the bits of results depend on: versions of transpike and torch, and the code of this installation."""
+    """Everything that the bits of results depend on: versions of transpike and torch, and the installed code."""
     return f"transpike {__version__} (code {code_digest()[:12]}), torch {torch.__version__}"

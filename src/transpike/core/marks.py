@@ -1,4 +1,4 @@
-"""What an answer marks in its input picture: boxes, or a class at every place."""
+"""Marks of an answer in its input image: boxes, or a class for every pixel."""
 
 from dataclasses import dataclass
 
@@ -38,7 +38,7 @@ class Box:
 
 @dataclass(frozen=True, eq=False)
 class Marks:
-    """``boxes``, or a ``mask``: (height, width) class numbers, stretched over the picture, negative where nothing is.
+    """``boxes``, or a ``mask``: (height, width) class indices, stretched over the picture, negative where nothing is.
 
     ``names``: of the classes of a mask, by number; a class without one is called by its number. ``note``: a sentence
     about what is left out.

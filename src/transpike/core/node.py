@@ -46,7 +46,7 @@ class PackedInput(Input):
     """One of several inputs, which enter side by side as one packed tensor (batch, N): elements from ``start`` on.
 
     ``place`` is its place in a call of the model: the number of a positional argument or the name of a keyword, then
-    the keys within a structure. ``whole``: it holds whole numbers, which are looked up. ``truth``: it holds truth
+    the keys within a structure. ``whole``: it holds integers, which are looked up. ``truth``: it holds Boolean
     values, 0 and 1, like the mask of the tokens that a sentence has. ``largest`` is its largest |x| on calibration
     data, in units of the encoder's largest value. A converted network has ``preprocessing`` and the ``statistics`` of
     the calibration inputs here, as ``SNN`` has those of a single input.
@@ -62,7 +62,7 @@ class PackedInput(Input):
 
     @property
     def is_static(self) -> bool:
-        """True if it is no signal: whole numbers that are looked up, and truth values that select."""
+        """True if it is not a signal: integers that are looked up, and Boolean values that select."""
         return self.whole or self.truth
 
     @property
@@ -75,7 +75,7 @@ class PackedInput(Input):
         return part.round().long() if self.whole else part
 
     def describe(self) -> str:
-        return "whole numbers" if self.whole else "truth values" if self.truth else "input"
+        return "integers" if self.whole else "Boolean values" if self.truth else "input"
 
 
 @dataclass(frozen=True, eq=False)

@@ -45,7 +45,7 @@ class Op(TensorFields):
     is_sum: ClassVar[bool] = False
     """True if every output element is a weighted sum of the inputs' elements at the same position."""
     is_look_up: ClassVar[bool] = False
-    """True if it reads an input of whole numbers, so that its output is a constant current."""
+    """True if it reads an input of integers, so that its output is a constant current."""
     buffers: ClassVar[tuple[str, ...]] = ()
     """Tensor fields that training updates without a gradient."""
 
@@ -65,7 +65,7 @@ class Op(TensorFields):
     def capture(cls, call: Call) -> "Captured":
         """The op for this call, and what it reads: wires, or other ops with what they read in turn.
 
-        A list for a call with several outputs. Inner ops become layers of their own, before the op that reads them.
+        A list for a call with several outputs. Inner ops become separate layers, before the op that reads them.
 
         Raises core.call.Refused with the reason if the op does not support the call's arguments.
         """
@@ -140,7 +140,7 @@ class Op(TensorFields):
 
     @property
     def hides_by_sample(self) -> bool:
-        """True if its last input is a mask: truth values that hide parts of each sample, which are not computed."""
+        """True if its last input is a mask: Boolean values that hide parts of each sample, which are not computed."""
         return False
 
     @property
@@ -238,7 +238,7 @@ def spatially_uniform(spike_scale: Tensor, axis: int = 1) -> Tensor | None:
 
 
 def check_finite(where: str, **tensors: Tensor | None) -> None:
-    """Raises SettingError with the name of the first tensor that holds NaN or infinite values."""
+    """Raises SettingError with the name of the first tensor that contains NaN or infinite values."""
     for name, value in tensors.items():
         if value is not None and value.device.type != "meta" and not bool(torch.isfinite(value).all()):
-            raise SettingError(f"{where}: {name} holds NaN or infinite values; train or load the network again")
+            raise SettingError(f"{where}: {name} contains NaN or infinite values; train or load the network again")

@@ -64,7 +64,7 @@ class Context:
     """Number of the first samples → layer → its activations in ``analogue``: what passes keep for each other, and for
     other conversions; empty as ``analogue`` is."""
     shared: dict[Any, Any] = field(default_factory=dict)
-    """What this pass may keep for other conversions, of the same graph and data with other settings (``compare``)."""
+    """Results that conversions of the same graph and data with other settings may reuse (``compare``)."""
     kernels: Callable[..., Any] | None = None
     """Compiles layers that are simulated one by one (``engines.event.one_layer.compiled``); None for PyTorch alone."""
     progress: Callable[[float, float], None] = lambda done, total: None
@@ -72,7 +72,7 @@ class Context:
     each: Callable[[Callable[[Tensor], Any], Sequence[Tensor]], Iterator[Any]] = one_by_one
     """The results of a function of each part, in their order; several processes share the parts."""
     checkpoint: Path | None = None
-    """The file that a pass which trains writes again and again, and from which it resumes; None for none."""
+    """The file that a training pass writes repeatedly, and from which it resumes; None for no file."""
     writes: bool = True
     """Whether this process writes the checkpoint: of several processes only the first one does, and all read it."""
 

@@ -89,7 +89,7 @@ def _is_concrete(parent: type) -> bool:
 
 
 def _own_members(cls: type[Plain], parents: list[type]) -> dict[str, Any]:
-    """What the class has in front of its first concrete parent: its own members, and those of mixins."""
+    """What the class has before its first concrete parent: its own members, and those of mixins."""
     inherited = parents[0].__mro__ if parents else cls.__mro__[1:]
     before = [one for one in cls.__mro__ if one not in inherited]
     return {name: value for one in reversed(before) for name, value in vars(one).items()}

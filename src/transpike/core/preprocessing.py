@@ -15,7 +15,7 @@ from transpike.errors import DataError, SettingError
 class Preprocessing(NamedSettings):
     """``(x − mean) / std`` per channel, in float32; bytes are divided by 255 first.
 
-    ``whole`` (low, high): the result is rounded to whole numbers from low to high (``convert(…, input_bits=…)``).
+    ``whole`` (low, high): the result is rounded to integers from low to high (``convert(…, input_bits=…)``).
     Shapes: x is (batch, channels, …); ``mean`` and ``std`` have one value per channel, or one for all. Raises
     SettingError for values that are not finite or not positive (std), DataError for inputs with other channels.
     """
@@ -28,7 +28,7 @@ class Preprocessing(NamedSettings):
         for name in ("mean", "std"):
             object.__setattr__(self, name, _numbers(name, getattr(self, name)))
         if min(self.std) <= 0:
-            raise SettingError(f"std must be positive, not {self.std}; of a constant channel it is 1")
+            raise SettingError(f"std must be positive, not {self.std}; use 1 for a constant channel")
         if len(self.mean) != len(self.std) and 1 not in (len(self.mean), len(self.std)):
             raise SettingError(f"mean has {len(self.mean)} channels and std has {len(self.std)}")
         if self.whole is not None and not -(2**24) <= self.whole[0] < self.whole[1] <= 2**24:

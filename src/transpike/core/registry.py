@@ -137,8 +137,8 @@ class Family:
             return
         if not _redefines(entry, other):
             raise SettingError(
-                f"{what} is taken twice, by {title_of(other.thing)} in {other.module} and by {title_of(entry.thing)} "
-                f"in {entry.module}: give one of them {way_out}"
+                f"{what} is used twice, by {title_of(other.thing)} in {other.module} and by {title_of(entry.thing)} "
+                f"in {entry.module}: use {way_out} for one of them"
             )
         del self.entries[other.name]
 

@@ -118,13 +118,15 @@ class CurrentSettings(NamedSettings):
         contracts = [one for one in cls.__mro__ if one.__module__.startswith("transpike.core.")]
         for old, new in [pair for one in contracts for pair in MEMBERS.get(one.__name__, {}).items()]:
             if any(old in vars(one) for one in cls.__mro__ if one is not object):  # mixins too
-                raise SettingError(f"{cls.__module__}.{cls.__name__} defines {old!r}, which is now called {new!r}")
+                raise SettingError(
+                    f"{cls.__module__}.{cls.__name__} defines {old!r}, which has been renamed to {new!r}"
+                )
 
     def __new__(cls, *values: Any, **settings: Any) -> Self:
         for old, new in SETTINGS.items():
             if old in settings and new in getattr(cls, "__dataclass_fields__", {}):
                 raise SettingError(
-                    f"{cls.__name__}: the setting {old!r} is now called {new!r}: {new}={settings[old]!r}"
+                    f"{cls.__name__}: the setting {old!r} has been renamed to {new!r}: {new}={settings[old]!r}"
                 )
         return super().__new__(cls, *values, **settings)
 

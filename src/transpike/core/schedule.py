@@ -85,7 +85,7 @@ def depth(graph: Graph, name: str) -> int:
     """The largest number of neurons on a path from the input to the node's inputs."""
     found = depths(graph)
     if name not in found:
-        raise SettingError(f"no layer is called {name!r}; there are {', '.join(found)}")
+        raise SettingError(f"there is no layer named {name!r}; there are {', '.join(found)}")
     return found[name]
 
 
@@ -115,5 +115,5 @@ def _depths(nodes: Iterable[Node]) -> Iterator[tuple[Node, int, int]]:
 def check_timesteps(timesteps: int) -> int:
     """A positive integer number of steps, at most 2^24, or a SettingError."""
     if isinstance(timesteps, bool) or not isinstance(timesteps, int) or not 1 <= timesteps <= MOST_STEPS:
-        raise SettingError(f"timesteps must be a whole number of at least 1, at most {MOST_STEPS:,}, not {timesteps!r}")
+        raise SettingError(f"timesteps must be an integer of at least 1, at most {MOST_STEPS:,}, not {timesteps!r}")
     return timesteps

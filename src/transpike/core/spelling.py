@@ -21,7 +21,7 @@ def nearest(name: object, known: Iterable[str]) -> str:
 def unknown(kind: str, name: object, known: Iterable[str]) -> str:
     """The message about a name that no member of this kind has, with a suggestion and the known names."""
     names = list(known)
-    return f"no {kind} is called {name!r}{nearest(name, names)}; choose from {', '.join(sorted(names))}"
+    return f"there is no {kind} named {name!r}{nearest(name, names)}; choose from {', '.join(sorted(names))}"
 
 
 def _plain(name: object) -> str:

@@ -69,7 +69,7 @@ def check_ceilings(graph: Graph, context: Context) -> None:
             most, ceiling = _limits(cell)
             raise UnsupportedModel(
                 f"{node.path or name} is a {cell.source.describe()}, which clips activations at "
-                f"{float(ceiling.max()):.3g}, and {cell.describe()} sends up to {float(most.max()):.3g}: on the "
+                f"{float(ceiling.max()):.3g}, but {cell.describe()} sends up to {float(most.max()):.3g}: on the "
                 f"calibration data {share:.1%} of the layer's activations lie between; use a recipe whose thresholds "
                 "end at the ceiling, like ecc or qcfs, lower the recipe's threshold, or train with nn.ReLU"
             )

@@ -93,7 +93,7 @@ class Structure:
     def place(self, name: str | int) -> int:
         """The number of the tensor called ``name``. Raises SettingError for another name."""
         if str(name) not in self.names:
-            raise SettingError(f"no output is called {name!r}; the outputs are {', '.join(map(repr, self.names))}")
+            raise SettingError(f"there is no output named {name!r}; the outputs are {', '.join(map(repr, self.names))}")
         return self.names.index(str(name))
 
     def filled(self, packed: Tensor) -> Any:

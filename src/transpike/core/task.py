@@ -115,7 +115,7 @@ class Task(NamedSettings, ABC):
 
     @abstractmethod
     def rows(self, output: Tensor, target: Tensor) -> Tensor:
-        """What ``value`` needs of each sample, (samples, …), of outputs (samples, *shape) and checked targets."""
+        """Data that ``value`` needs of each sample, (samples, …), from outputs (samples, *shape) and targets."""
 
     @abstractmethod
     def value(self, rows: Tensor) -> float | None:
@@ -147,12 +147,12 @@ class Task(NamedSettings, ABC):
         Raises SettingError for a task without a loss.
         """
         raise SettingError(
-            f"{self} has no loss to train with: fine-tune for a task that has one, like Regression, or give the class "
-            "of the task a method loss(output, target)"
+            f"{self} has no loss to train with: fine-tune for a task that has one, like Regression, or define "
+            "loss(output, target) in the class of the task"
         )
 
     def marks(self, answer: Tensor, size: tuple[int, int]) -> Marks | None:
-        """What ``answer``, the output (*shape) for one picture of ``size`` (height, width), marks in it.
+        """The marks of ``answer``, the output (*shape) for one image of ``size`` (height, width), in that image.
 
         None, the default: answers of this task are not drawn. Otherwise reports show the first pictures with the marks
         of the source network and of the spiking network at several time steps. The answer alone decides.
@@ -160,7 +160,7 @@ class Task(NamedSettings, ABC):
         return None
 
     def target_marks(self, target: Tensor, size: tuple[int, int]) -> Marks | None:
-        """What the checked ``target`` of one sample marks in the same way; None: it is not drawn."""
+        """The marks of the checked ``target`` of one sample; None: it is not drawn."""
         return None
 
     def picture(self, sample: Tensor) -> Tensor | None:
@@ -206,7 +206,7 @@ class OutcomeTask(Task):
         return "half a point"
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Cross-entropy of logits (samples, classes) and class numbers, where answers are classes."""
+        """Cross-entropy of logits (samples, classes) and class indices, where answers are classes."""
         return F.cross_entropy(output, target) if self.has_classes else super().loss(output, target)
 
     def chance(self, shape: tuple[int, ...]) -> float | None:
@@ -230,7 +230,7 @@ class OutcomeTask(Task):
 class MeasuredTask(Task):
     """A task whose answers have real scores: metrics of sums over samples.
 
-    The sums make metrics that are no means of samples, like the mean IoU, independent of the batch size, and give
+    The sums make metrics that are not means of samples, like the mean IoU, independent of the batch size, and give
     every metric an interval by resampling of the samples.
     """
 
@@ -289,7 +289,7 @@ class MeasuredTask(Task):
 
 
 AnyTask = Task | Callable[[Tensor, Tensor], Tensor]
-"""What functions take as a task: a function of (answer, target) counts as the task of its mean."""
+"""The type of ``task`` arguments: a function of (answer, target) counts as the task of its mean."""
 
 
 def finite(value: float) -> float | None:

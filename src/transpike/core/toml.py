@@ -15,5 +15,5 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise FileError(f"{path} cannot be read: {error.strerror or error}") from None
     except RecursionError:
         raise FileError(f"{path} is not TOML that can be read: its brackets are nested too deeply") from None
-    except ValueError as error:  # also a whole number with thousands of digits, and bytes that are not UTF-8
+    except ValueError as error:  # also an integer with thousands of digits, and bytes that are not UTF-8
         raise FileError(f"{path} is not TOML: {error}") from None

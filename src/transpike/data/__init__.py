@@ -50,7 +50,7 @@ sources: dict[str, Callable[..., Dataset]] = {
 """Name of a module of this folder, with dashes → its ``load``."""
 names = ("digits", *named.sets, "npz:FILE", "imagefolder:DIR", "webdataset:SHARDS", "events:DIR")
 PLACES = frozenset({"path", "paths", "directory", "files", "root", "kind", "download"})
-"""Arguments of readers that the name of a data set determines; they are no options."""
+"""Arguments of readers that the name of a data set determines; they are not options."""
 table: Mapping[str, Callable[..., Dataset]] = family(
     "data", holds="functions", reserved={name.partition(":")[0]: __name__ for name in names}
 ).table
@@ -114,7 +114,7 @@ def _from_outside(name: str, place: str, data_dir: str | Path | None, options: d
     arguments = dict(options)
     if place:
         if not parameters:
-            raise SettingError(f"{name} takes no place; write it without a colon")
+            raise SettingError(f"{name} takes no path; write it without a colon")
         arguments[parameters[0]] = place
     if data_dir is not None and "data_dir" in parameters:
         arguments.setdefault("data_dir", data_dir)

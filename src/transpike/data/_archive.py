@@ -22,7 +22,7 @@ DAMAGE = (
 )  # fmt: skip
 MAGIC = b"\x93NUMPY"
 MOST_PACKED = 1100
-"""Bytes that a packed byte can stand for at most, rounded up."""
+"""Bytes that a packed byte can expand to at most, rounded up."""
 LONGEST_ITEM = 2**16
 """Bytes of one element: a text of 16,384 characters."""
 LARGE = 2**28
@@ -59,7 +59,7 @@ def _open(
     try:
         with path.open("rb") as file:
             if file.read(len(MAGIC)) == MAGIC:
-                raise DataError(f"{path} is a single array; give an archive written by numpy.savez")
+                raise DataError(f"{path} is a single array; pass an archive written by numpy.savez")
             with zipfile.ZipFile(file) as archive:
                 members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
                 arrays = {key: _array(archive, info, path, partly) for key, info in members.items() if wanted(key)}
@@ -76,24 +76,22 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, partly: 
     The header is checked before memory is reserved: it states a shape of any size.
     """
     if info.file_size > MOST_PACKED * (info.compress_size + 100):
-        raise ValueError(f"{info.filename} claims {info.file_size:,} bytes, and {info.compress_size:,} are there")
+        raise ValueError(f"{info.filename} declares {info.file_size:,} bytes, but has {info.compress_size:,}")
     with archive.open(info) as file:
         version = np.lib.format.read_magic(file)
         read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
         if read is None:
-            raise ValueError(f"{info.filename} is an array of format {version}, which numbers do not need")
+            raise ValueError(f"{info.filename} is an array of the unsupported format {version}")
         shape, by_columns, dtype = read(file)
         if dtype.kind == "O":
-            raise ValueError(
-                f"{info.filename} holds Python objects; write the arrays as numbers, not as Python objects"
-            )
+            raise ValueError(f"{info.filename} contains Python objects; write the arrays as numbers")
         if dtype.kind not in "biufcUS" or dtype.itemsize > LONGEST_ITEM:
-            raise ValueError(f"{info.filename} holds {dtype}, which is neither numbers nor short texts")
+            raise ValueError(f"{info.filename} contains {dtype}, which is neither numbers nor short texts")
         if any(type(size) is not int or size < 0 for size in shape):
             raise ValueError(f"{info.filename} has the shape {shape}")
         there, needed = info.file_size - file.tell(), prod(shape) * dtype.itemsize
         if needed != there or len(shape) > 32:
-            raise ValueError(f"{info.filename} of shape {shape} needs {needed:,} bytes, and {there:,} are there")
+            raise ValueError(f"{info.filename} of shape {shape} needs {needed:,} bytes, but has {there:,}")
         if partly and needed >= LARGE and info.compress_type == zipfile.ZIP_STORED and shape and not by_columns:
             begin = file.tell()
             _read_through(file)

@@ -14,7 +14,7 @@ from transpike.core.task import Task
 from transpike.errors import DataError, SettingError
 
 MOST_CLASSES = 1_000_000
-"""A label is the number of a class, and each class has a name; a single large label would make a list of gigabytes."""
+"""A label is a class index, and each class has a name; a single large label would make a list of gigabytes."""
 
 
 class Images(Protocol):
@@ -45,16 +45,16 @@ class Split:
         if len(images.shape) not in (3, 4, 5):
             wanted = "(N, channels, height, width), recordings (N, frames, channels, height, width), signals (N, "
             wanted += "channels, samples)"
-            raise DataError(f"{source}: images are {wanted}, not {tuple(images.shape)}")
+            raise DataError(f"{source}: images must have the shape {wanted}, not {tuple(images.shape)}")
         if labels.shape[: labels.ndim if not any_targets else 1] != (images.shape[0],):
             raise DataError(f"{source}: {images.shape[0]} images but labels of shape {tuple(labels.shape)}")
         if not any_targets and (labels.dtype.is_floating_point or (len(labels) and int(labels.min()) < 0)):
-            raise DataError(f"{source}: labels must be whole numbers from 0 on")
+            raise DataError(f"{source}: labels must be integers of at least 0")
         if isinstance(images, Tensor) and images.dtype != torch.uint8:
             if not images.is_floating_point():
-                raise DataError(f"{source}: images are uint8 (0..255) or floating, not {images.dtype}")
+                raise DataError(f"{source}: images must be uint8 (0..255) or floating point, not {images.dtype}")
             if not bool(torch.isfinite(images).all()):
-                raise DataError(f"{source}: images hold NaN or infinite values")
+                raise DataError(f"{source}: images contain NaN or infinite values")
         self.images, self.labels, self.source = images, labels if any_targets else labels.long(), source
         self.any_targets = any_targets
 
@@ -157,7 +157,7 @@ class Dataset:
     ``encoder`` names the member of ``transpike.encoders`` that the samples need; empty if any fits. ``validation``: the
     images for selecting an epoch if a random part of the training images is not suitable, for example with several
     samples per person; else None. ``task``: the task of the targets, None for classification; commands and
-    ``finetune`` use it unless another one is given. Splits of other targets than class numbers need one.
+    ``finetune`` use it unless another one is given. Splits whose targets are not class indices need one.
     """
 
     name: str
@@ -173,9 +173,11 @@ class Dataset:
     def __post_init__(self) -> None:
         for split in (self.train, self.test, *((self.validation,) if self.validation else ())):
             if not split.any_targets and len(split) and int(split.labels.max()) >= len(self.classes):
-                raise DataError(f"{split.source}: label {int(split.labels.max())} of {len(self.classes)} classes")
+                raise DataError(
+                    f"{split.source}: label {int(split.labels.max())} is out of range for {len(self.classes)} classes"
+                )
         if self.task is None and any(one.any_targets and not one.by_output for one in (self.train, self.test)):
-            raise DataError(f"{self.name}: its targets are no class numbers; name their task")
+            raise DataError(f"{self.name}: its targets are not class indices; name their task")
         if len(self.train) and len(self.test) and self.train.image_shape != self.test.image_shape:
             shapes = f"{self.train.image_shape} and {self.test.image_shape}"
             raise DataError(f"{self.name}: training and test images differ in shape, {shapes}")
@@ -249,7 +251,7 @@ def held_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
 def class_names(named: np.ndarray | None, *labels: np.ndarray, place: str) -> tuple[str, ...]:
     """The names of the classes in an archive, else the numbers from 0 to the largest of the ``labels``.
 
-    Raises DataError for names that are not a list, and for labels that cannot be the numbers of classes.
+    Raises DataError for names that are not a list, and for labels that cannot be class indices.
     """
     if named is not None:
         if named.ndim != 1 or named.dtype.kind not in "USiu":

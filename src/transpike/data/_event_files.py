@@ -50,7 +50,7 @@ def read_aedat2(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndar
     pixels = address >> ADDRESS_BITS == 0
     address, t = address[pixels], t[pixels]
     if not len(t):
-        raise DataError(f"{path} holds no events of pixels")
+        raise DataError(f"{path} contains no pixel events")
     return t - t.min(), address >> 1 & 0x7F, address >> 8 & 0x7F, 1 - (address & 1)
 
 
@@ -89,7 +89,7 @@ def read_aedat3(path: Path, width: int, height: int) -> Events:
             times.append(events[:, 1].astype(np.int64) + (int(header["time_overflow"]) << 31))
         position = end
     if not sum(map(len, words)):
-        raise DataError(f"{path} holds no valid polarity events")
+        raise DataError(f"{path} contains no valid polarity events")
     word, t = np.concatenate(words), np.concatenate(times)
     x, y, p = (word >> 17).astype(np.int16), (word >> 2 & 0x7FFF).astype(np.int16), (word >> 1 & 1).astype(np.uint8)
     return Events(t, x, y, p, width, height, str(path))

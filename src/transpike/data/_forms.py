@@ -1,4 +1,4 @@
-"""What users' data look like: arrays, labels, and the keys of dictionaries."""
+"""The forms of users' data: arrays, labels, and the keys of dictionaries."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,7 +25,7 @@ def is_scalar(value: Any) -> bool:
 
 
 def is_whole(data: Any) -> bool:
-    """A number or an array of whole numbers."""
+    """A number or an array of integers."""
     return not data.is_floating_point() if isinstance(data, Tensor) else np.asarray(data).dtype.kind in "biu"
 
 
@@ -40,7 +40,7 @@ def tensor(data: Any) -> Tensor:
         return data.detach()  # nothing here is trained through the data
     array = np.asarray(data)
     if array.dtype.kind not in "biuf":
-        raise DataError(f"an array must hold real numbers, not {array.dtype}")
+        raise DataError(f"an array must contain real numbers, not {array.dtype}")
     # torch needs the byte order of the machine, and may write into the result
     return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C", copy=True))
 
@@ -70,7 +70,7 @@ def as_targets(target: Any) -> Tensor:
         first = flat[0] if len(flat) else 0
         if isinstance(first, (str, bytes)):
             raise DataError(
-                f"targets are text, like {first!r}; give class numbers, counted in the order of the network's outputs: "
+                f"targets are text, like {first!r}; pass class indices, counted in the order of the network's outputs: "
                 f"classes = [{first!r}, …], and data = [(x, torch.tensor([classes.index(t) for t in y])) for x, y in "
                 "data]"
             )
@@ -91,7 +91,7 @@ def _boxes(target: Sequence[Mapping]) -> Tensor:
             )
         boxes, labels = tensor(one["boxes"]).double().reshape(-1, 4), tensor(one["labels"]).double().reshape(-1)
         if len(boxes) != len(labels):
-            raise DataError(f"a sample has {len(boxes)} boxes and {len(labels)} labels; give one label per box")
+            raise DataError(f"a sample has {len(boxes)} boxes and {len(labels)} labels; pass one label per box")
         rows.append(torch.cat([labels[:, None], boxes], 1))
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=torch.nan)
 

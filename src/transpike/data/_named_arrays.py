@@ -101,17 +101,17 @@ def _split(archive: Mapping[str, np.ndarray], part: str, name: str, task: Task |
         return NamedSplit(Inputs({}), torch.empty(0, dtype=torch.int64), source, False)
     if not inputs or not labels or ("" in labels and len(labels) > 1):
         raise DataError(
-            f"{source}: give {part}_input_NAME for every input, and {part}_labels, or {part}_labels_OUTPUT for several "
+            f"{source}: add {part}_input_NAME for every input, and {part}_labels, or {part}_labels_OUTPUT for several "
             f"outputs; found {', '.join(archive)}"
         )
     counts = {len(value) for value in (*inputs.values(), *labels.values())}
     if len(counts) > 1:
-        raise DataError(f"{source}: the arrays hold different numbers of samples, {sorted(counts)}")
+        raise DataError(f"{source}: the arrays have different numbers of samples, {sorted(counts)}")
     targets = labels.get("")
     if targets is not None and task is None and (targets.ndim > 1 or targets.is_floating_point()):
-        raise DataError(f"{source}: its targets are no class numbers; give an entry task, like 'regression'")
+        raise DataError(f"{source}: its targets are not class indices; add an entry task, like 'regression'")
     if targets is not None and task is None and len(targets) and int(targets.min()) < 0:
-        raise DataError(f"{source}: labels must be whole numbers from 0 on")
+        raise DataError(f"{source}: labels must be integers of at least 0")
     return NamedSplit(Inputs(inputs), labels if targets is None else targets, source, task is not None)
 
 
@@ -120,7 +120,7 @@ def _numbers(array: np.ndarray, where: str) -> Tensor:
         raise DataError(f"{where} is {array.dtype}{list(array.shape)}, not numbers with the samples as first axis")
     if array.dtype.kind in "ui" and array.dtype != np.uint8:
         if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
-            raise DataError(f"{where} holds {array.max()}, beyond 64 bits with a sign")
+            raise DataError(f"{where} contains {array.max()}, beyond 64 bits with a sign")
         array = array.astype(np.int64)
     return torch.from_numpy(np.array(array))
 

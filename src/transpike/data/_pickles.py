@@ -120,7 +120,7 @@ class _Unpickler(pickle.Unpickler):
         if (short, name) not in _KNOWN or (short in ("multiarray", "numeric") and short == module):
             raise pickle.UnpicklingError(
                 f"it names {module}.{name}, which an array of numbers does not need: a pickle can run any code, so it "
-                "is refused; get the file again from its source"
+                "is refused; download the file again"
             )
         return _KNOWN[short, name]
 
@@ -142,7 +142,7 @@ def _arrays(value: Any, place: str, done: dict[int, Any]) -> Any:
         return value
     if id(value) in done:
         if done[id(value)] is None:
-            raise DataError(f"{place}: a {type(value).__name__} holds itself, which an array of numbers does not need")
+            raise DataError(f"{place}: a {type(value).__name__} contains itself, which an array of numbers never does")
         return done[id(value)]
     done[id(value)] = None  # in progress
     if isinstance(value, _Array):
@@ -153,7 +153,7 @@ def _arrays(value: Any, place: str, done: dict[int, Any]) -> Any:
         found = type(value)(_arrays(part, place, done) for part in value)
     else:
         raise DataError(
-            f"{place}: holds a {type(value).__name__}; only dicts, lists, texts, numbers and arrays are supported"
+            f"{place}: contains a {type(value).__name__}; only dicts, lists, texts, numbers and arrays are supported"
         )
     done[id(value)] = found
     return found

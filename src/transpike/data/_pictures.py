@@ -1,4 +1,4 @@
-"""Pictures from files, decoded to RGB within limits."""
+"""Images from files, decoded to RGB within limits."""
 
 import io
 import os
@@ -17,7 +17,7 @@ from torch import Tensor
 from transpike.errors import DataError, MissingExtra, SettingError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm"}
-"""Ends of the names of pictures."""
+"""File extensions of images."""
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM")
 """Formats that are decoded, whatever the file is called: some other decoders of Pillow start other programs."""
@@ -40,32 +40,32 @@ def pillow() -> ModuleType:
 
 
 def rgb(source: Path | bytes | memoryview, place: str) -> Any:
-    """The picture, as Pillow's image in RGB. Raises DataError, beginning with ``place``, or MissingExtra."""
+    """The image, as Pillow's image in RGB. Raises DataError, beginning with ``place``, or MissingExtra."""
     library = pillow()
     try:
         with library.open(source if isinstance(source, Path) else io.BytesIO(source), formats=FORMATS) as image:
             width, height = image.size
             if width * height > MOST_PIXELS:
                 raise DataError(
-                    f"{place} claims {width:,} × {height:,} pixels, and at most {MOST_PIXELS:,} are read: "
-                    "make it smaller, or get it again if it is not so large"
+                    f"{place} declares {width:,} × {height:,} pixels; the limit is {MOST_PIXELS:,}: "
+                    "make it smaller, or download it again if the size is wrong"
                 )
             return image.convert("RGB")
     except DataError:
         raise
     except (*DAMAGE, library.DecompressionBombError, library.DecompressionBombWarning) as error:
-        raise DataError(f"{place} cannot be read as a picture: {error}") from error
+        raise DataError(f"{place} cannot be read as an image: {error}") from error
 
 
 def sides(size: int, resize: int | None) -> tuple[int, int]:
-    """Side of the pictures, and that to which the shorter one is scaled before: by default size / 0.875."""
+    """Side of the images, and that to which the shorter one is scaled before: by default size / 0.875."""
     if size < 1 or (resize is not None and resize < size):
         raise SettingError(f"size must be at least 1, and resize at least size; not size={size}, resize={resize}")
     return size, resize or round(size / 0.875)
 
 
 def cropped(source: Path | bytes, place: str, size: int, resize: int) -> Tensor:
-    """The centre of the picture, uint8 (3, size, size): its shorter side is scaled to ``resize``. Raises as ``rgb``."""
+    """The centre of the image, uint8 (3, size, size): its shorter side is scaled to ``resize``. Raises as ``rgb``."""
     image = rgb(source, place)
     width, height = image.size
     scale = resize / min(width, height)
@@ -78,7 +78,7 @@ def cropped(source: Path | bytes, place: str, size: int, resize: int) -> Tensor:
 
 
 def decoded(indices: Tensor, decode: Callable[[int], Tensor], size: int) -> Tensor:
-    """Pictures (n, 3, size, size) of ``decode`` for each index, by several threads."""
+    """Images (n, 3, size, size) of ``decode`` for each index, by several threads."""
     if not len(indices):
         return torch.empty(0, 3, size, size, dtype=torch.uint8)
     pillow()

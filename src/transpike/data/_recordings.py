@@ -68,11 +68,11 @@ class Events:
             values = getattr(self, name)
             if values.ndim != 1 or values.dtype.kind not in "iub" or len(values) != len(self.t):
                 raise DataError(
-                    f"{self.source}: {name} is {values.dtype}{list(values.shape)}; t, x, y and p must be whole "
-                    f"numbers, one of each per event, {len(self.t)} here"
+                    f"{self.source}: {name} is {values.dtype}{list(values.shape)}; t, x, y and p must be "
+                    f"integers, one of each per event, {len(self.t)} here"
                 )
             if len(values) and (values.min() < 0 or (limit is not None and values.max() >= limit)):
-                allowed = "times are not negative" if limit is None else f"{name} goes from 0 to {limit - 1}"
+                allowed = "times must not be negative" if limit is None else f"{name} must be from 0 to {limit - 1}"
                 raise DataError(f"{self.source}: {name} from {values.min()} to {values.max()}; {allowed}")
 
     def __len__(self) -> int:
@@ -107,14 +107,14 @@ class Recordings:
     def __post_init__(self) -> None:
         ends, source = self.offsets, self.events.source
         if ends.ndim != 1 or ends.dtype.kind not in "iu" or len(ends) < 2:
-            raise DataError(f"{source}: offsets are {ends.dtype}{list(ends.shape)}, not N + 1 whole numbers")
+            raise DataError(f"{source}: offsets are {ends.dtype}{list(ends.shape)}, not N + 1 integers")
         falls = np.flatnonzero(ends[1:] < ends[:-1])
         if len(falls):
             at = int(falls[0])
-            raise DataError(f"{source}: offsets fall from {ends[at]} to {ends[at + 1]} at recording {at}")
+            raise DataError(f"{source}: offsets decrease from {ends[at]} to {ends[at + 1]} at recording {at}")
         if ends[0] != 0 or ends[-1] != len(self.events):
             raise DataError(
-                f"{source}: offsets go from {ends[0]} to {ends[-1]}, not from 0 to {len(self.events)} events"
+                f"{source}: offsets run from {ends[0]} to {ends[-1]}, not from 0 to {len(self.events)} events"
             )
         if not len(self.events):
             raise DataError(f"{source}: there are no events")

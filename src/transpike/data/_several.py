@@ -47,7 +47,7 @@ def batches(data: Any, names: InputNames) -> Iterator[tuple[Inputs, Any]]:
 def _inputs(given: Any, names: InputNames) -> Inputs:
     found = Inputs.of(given)
     if any(value.ndim == 0 for value in found.values.values()) or not len(found):
-        raise DataError("every input has the samples as its first axis; give at least one")
+        raise DataError("every input has the samples as its first axis; pass at least one")
     return found.ordered(names.places) if names.shapes is not None else found
 
 
@@ -108,7 +108,7 @@ def part_of(target: Any, part: slice, samples: int) -> Any:
     if isinstance(target, (tuple, list)) and target and all(map(is_array, target)) and len(target) != samples:
         return type(target)(part_of(value, part, samples) for value in target)
     if len(target) != samples:
-        raise DataError(f"there are {samples} inputs and {len(target)} targets; give one target per input")
+        raise DataError(f"there are {samples} inputs and {len(target)} targets; pass one target per input")
     return target[part]
 
 
@@ -141,6 +141,6 @@ def _unclear(batch: Any, names: InputNames) -> DataError:
     keys = f" with the keys {', '.join(map(repr, batch))}" if isinstance(batch, Mapping) else ""
     what = f"{type(batch).__name__}{keys}"
     return DataError(
-        f"the network takes the inputs {listed}, and a batch of the data is a {what}: give (({line}), target), a "
+        f"the network takes the inputs {listed}, but a batch of the data is a {what}: pass (({line}), target), a "
         'dictionary by these names, or one with the target as "labels"'
     )

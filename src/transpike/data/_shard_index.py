@@ -64,7 +64,7 @@ def _packed(names: list[str], sizes: list[int], listed: list[Samples]) -> bytes:
 def _read(path: Path, names: list[str], sizes: list[int]) -> list[Samples] | None:
     """The samples in the index; None if it is that of other shards. DataError for a damaged one."""
     content = _archive.read(path, lambda key: key in ("format", "shards", "bytes", "counts", *COLUMNS))
-    wrong = f"{path} is no index of shards that this version of transpike wrote; delete it, and it is made again"
+    wrong = f"{path} is not a shard index that this version of transpike wrote; delete it, and it is written again"
     whole = {key: value for key, value in content.items() if key != "shards"}
     if len(content) != 4 + len(COLUMNS) or any(value.dtype != np.int64 for value in whole.values()):
         raise DataError(wrong)

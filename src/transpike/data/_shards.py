@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from transpike.errors import DataError, MissingExtra, SettingError
 
 MOST = 2**16
-"""Shards of a data set: a pattern of a few letters can stand for any number."""
+"""Shards of a data set: a pattern of a few letters can name any number of them."""
 DEEPEST = 32  # braces in a pattern
 NAMED = 3  # missing files that a message names
 _RANGE = re.compile(r"(\d{1,18})\.\.(\d{1,18})")
@@ -156,7 +156,7 @@ def shards(patterns: str) -> list[Shard]:
         for one in _expanded(pattern):
             found += _files(one)
             if len(found) > MOST:
-                raise SettingError(f"{patterns} stands for more than {MOST:,} shards")
+                raise SettingError(f"{patterns} expands to more than {MOST:,} shards")
     if missing := [shard for shard in found if isinstance(shard, Local) and not shard.path.is_file()]:
         more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
         raise DataError(f"there is no shard {', '.join(map(str, missing[:NAMED]))}{more}")
@@ -177,7 +177,7 @@ def _expanded(pattern: str) -> Iterator[str]:
 
 
 def _braces(text: str) -> Iterator[str]:
-    """What ranges and alternatives in braces stand for; other braces are letters of the name."""
+    """What ranges and alternatives in braces represent; other braces are letters of the name."""
     start = text.find("{")
     end, commas, depth = -1, [], 0
     for place in range(max(start, 0), len(text) if start >= 0 else 0):

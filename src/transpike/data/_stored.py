@@ -74,16 +74,16 @@ class ArrayImages:
         one = arrays[0]
         if any(array.shape[1:] != one.shape[1:] or array.dtype != one.dtype for array in arrays):
             kinds = " and ".join(sorted({f"{array.dtype}{list(array.shape[1:])}" for array in arrays}))
-            raise DataError(f"{source}: the archives do not fit together: {kinds}")
+            raise DataError(f"{source}: the archives are inconsistent: {kinds}")
         if one.dtype != np.uint8 and one.dtype.kind != "f":
-            raise DataError(f"{source}: images are uint8 (0..255) or floating, not {one.dtype}")
+            raise DataError(f"{source}: images must be uint8 (0..255) or floating point, not {one.dtype}")
         self.ends = np.cumsum([len(array) for array in arrays])
         height, width, channels = (*one.shape[1:], 1)[:3]
         self.shape = (int(self.ends[-1]), channels, height, width)
         if one.dtype.kind == "f":
             for chosen in torch.arange(self.shape[0]).split(ROWS):
                 if not bool(torch.isfinite(self[chosen]).all()):
-                    raise DataError(f"{source}: images hold NaN or infinite values")
+                    raise DataError(f"{source}: images contain NaN or infinite values")
 
     def __getitem__(self, indices: Tensor) -> Tensor:
         places = indices.numpy()

@@ -1,6 +1,6 @@
 """Samples in a tar file, as WebDataset has them: members with one name and different extensions, one after another.
 
-Only headers and labels are read, so that pictures are read when they are needed. Nothing is unpacked.
+Only headers and labels are read; images are read when they are needed. Nothing is unpacked.
 """
 
 import json
@@ -20,7 +20,7 @@ from transpike.errors import DataError
 LONGEST_LABEL = 2**20
 """Bytes of a .cls or .json file."""
 LARGEST_PICTURE = 2**28
-"""Bytes of a packed picture, which is in memory while it is decoded."""
+"""Bytes of a packed image, which is in memory while it is decoded."""
 PACKED = {
     rb"\x1f\x8b\x08": "gunzip", rb"BZh[1-9]1AY&SY": "bunzip2", rb"\xfd7zXZ\x00": "unxz", rb"\x28\xb5\x2f\xfd": "unzstd",
 }  # fmt: skip
@@ -47,7 +47,7 @@ class Member:
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """The samples of one shard, int64 (samples,) each: where the picture begins, its bytes, and the label."""
+    """The samples of one shard, int64 (samples,) each: where the image begins, its bytes, and the label."""
 
     offsets: np.ndarray
     sizes: np.ndarray
@@ -58,18 +58,18 @@ class Samples:
 
 
 def samples(shard: Shard) -> Samples:
-    """The labelled pictures of the shard in their order; raises DataError that names the shard and the member."""
+    """The labelled images of the shard in their order; raises DataError that names the shard and the member."""
     rows: list[tuple[int, int, int]] = []
     seen: set[str] = set()
     with shard.opened() as file:
         for key, parts in _grouped(shard, file):
             if key in seen:
-                raise DataError(f"{shard}: the sample {key} is there twice, or its files do not follow each other")
+                raise DataError(f"{shard}: the sample {key} appears twice, or its files are not next to each other")
             seen.add(key)
             picture = _picture(shard, key, parts)
             rows.append((picture.offset, picture.size, _label(shard, file, key, parts)))
     if not rows:
-        raise DataError(f"{shard} holds no samples: wanted files like 0001.jpg and 0001.cls")
+        raise DataError(f"{shard} contains no samples: expected files like 0001.jpg and 0001.cls")
     return Samples(*np.array(rows, np.int64).T.copy())
 
 
@@ -89,7 +89,7 @@ def members(shard: Shard, file: BinaryIO) -> Iterator[Member]:
     first = file.read(10)
     if tool := next((tool for magic, tool in PACKED.items() if re.match(magic, first)), None):
         raise DataError(
-            f"{shard} is packed as a whole, so that single samples cannot be read from it: unpack it with {tool}"
+            f"{shard} is compressed as a whole, so single samples cannot be read from it: decompress it with {tool}"
         )
     file.seek(0)
     at = 0
@@ -101,7 +101,7 @@ def members(shard: Shard, file: BinaryIO) -> Iterator[Member]:
             if info.size < 0 or archive.offset <= at:
                 raise DataError(f"{shard} is damaged: {info.name} has a size of {info.size} bytes")
             if info.offset_data + info.size > size:
-                raise DataError(f"{shard} is truncated: {info.name} has {info.size:,} bytes, and the file ends before")
+                raise DataError(f"{shard} is truncated: {info.name} has {info.size:,} bytes, but the file ends earlier")
             at = archive.offset
             if not info.isdir():
                 yield Member(info.name, info.offset_data, info.size, _kind(info))
@@ -140,14 +140,14 @@ def _check_end(shard: Shard, file: BinaryIO, offset: int) -> None:
     while part := file.read(2**16):
         if part.count(0) < len(part):
             raise DataError(
-                f"{shard} holds more after the end of its archive, as where archives were joined: write one"
+                f"{shard} contains data after the end of its archive, as when archives are concatenated: write one"
             )
 
 
 def _kind(info: tarfile.TarInfo) -> str:
     if info.issym() or info.islnk():
         return "a link, which is not followed"
-    return "" if info.isreg() and not info.issparse() else "no plain file"
+    return "" if info.isreg() and not info.issparse() else "not a regular file"
 
 
 def _grouped(shard: Shard, file: BinaryIO) -> Iterator[tuple[str, dict[str, Member]]]:
@@ -164,7 +164,7 @@ def _grouped(shard: Shard, file: BinaryIO) -> Iterator[tuple[str, dict[str, Memb
             key, parts = match[1], {}
         extension = match[2].lower()
         if extension in parts:
-            raise DataError(f"{shard}: {member.name} is there twice")
+            raise DataError(f"{shard}: {member.name} appears twice")
         parts[extension] = member
     if key is not None:
         yield key, parts
@@ -174,12 +174,12 @@ def _picture(shard: Shard, key: str, parts: dict[str, Member]) -> Member:
     found = [parts[kind] for kind in _PICTURES if kind in parts]
     if len(found) != 1:
         there = ", ".join(f".{extension}" for extension in parts)
-        what = "no picture" if not found else "several pictures"
+        what = "no image" if not found else "several images"
         raise DataError(f"{shard}: the sample {key} has {what} (.{', .'.join(_PICTURES)}); it has {there}")
     if found[0].kind:
         raise DataError(f"{shard}: {found[0].name} is {found[0].kind}")
     if not 0 < found[0].size <= LARGEST_PICTURE:
-        raise DataError(f"{shard}: {found[0].name} has {found[0].size:,} bytes; pictures have 1 to {LARGEST_PICTURE:,}")
+        raise DataError(f"{shard}: {found[0].name} has {found[0].size:,} bytes; images have 1 to {LARGEST_PICTURE:,}")
     return found[0]
 
 
@@ -189,17 +189,17 @@ def _label(shard: Shard, file: BinaryIO, key: str, parts: dict[str, Member]) -> 
     if member is None:
         there = ", ".join(f".{extension}" for extension in parts)
         raise DataError(
-            f"{shard}: the sample {key} has no label: wanted {key}.cls with the number of its class, or {key}.json "
+            f"{shard}: the sample {key} has no label: expected {key}.cls with its class index, or {key}.json "
             f'like {{"label": 3}}; it has {there}'
         )
     if member.kind or member.size > LONGEST_LABEL:
-        raise DataError(f"{shard}: {member.name} is {member.kind or f'no label: it has {member.size:,} bytes'}")
+        raise DataError(f"{shard}: {member.name} is {member.kind or f'not a label: it has {member.size:,} bytes'}")
     file.seek(member.offset)
     content = file.read(member.size)
     if member is parts.get("cls"):
         text = content.decode("ascii", "replace").strip()
         if not text.isascii() or not text.isdigit() or len(text) > 18:
-            raise DataError(f"{shard}: {member.name} is {text[:40]!r}, not the number of a class")
+            raise DataError(f"{shard}: {member.name} is {text[:40]!r}, not a class index")
         return int(text)
     try:
         found = json.loads(content)
@@ -209,5 +209,5 @@ def _label(shard: Shard, file: BinaryIO, key: str, parts: dict[str, Member]) -> 
     label = found[names[0]] if names else None
     if type(label) is not int or not 0 <= label < 10**18:
         what = f"{names[0]} is {label!r}"[:80] if names else f"there is none of {', '.join(('cls', *TARGETS))}"
-        raise DataError(f"{shard}: {member.name} holds no number of a class: {what}")
+        raise DataError(f"{shard}: {member.name} contains no class index: {what}")
     return label

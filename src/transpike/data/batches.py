@@ -34,7 +34,7 @@ Sample = tuple[int, ...] | InputNames | None
 """What is known of one sample: its shape, or the names of several inputs."""
 PART = 256  # samples per batch of arrays
 ONE_INPUT = (
-    "train() takes networks with one input, and the data have several: train the network in PyTorch and convert it; "
+    "train() takes networks with one input, but the data have several: train the network in PyTorch and convert it; "
     "finetune() takes several inputs"
 )
 FORMS = "a tensor or array, (inputs, targets), a loader, a torch Dataset, or an iterable of batches (input, target)"
@@ -64,13 +64,15 @@ def calibration_batches(
         x = prepare(x)
         expected = shape or (tuple(batches[0].shape[1:]) if batches else tuple(x.shape[1:]))
         if tuple(x.shape[1:]) != expected:
-            raise DataError(f"calibration batch {number} holds samples of shape {tuple(x.shape[1:])}, not {expected}")
+            raise DataError(
+                f"calibration batch {number} contains samples of shape {tuple(x.shape[1:])}, not {expected}"
+            )
         if not bool(torch.isfinite(x).all()):
-            raise DataError(f"calibration batch {number} holds NaN or infinite values; clean the data first")
+            raise DataError(f"calibration batch {number} contains NaN or infinite values; clean the data first")
         batches.append(x)
         seen += len(x)
     if seen < FEWEST:
-        raise DataError(f"{seen} calibration samples are too few for thresholds; give at least {FEWEST}, better 500")
+        raise DataError(f"{seen} calibration samples are too few for thresholds; use at least {FEWEST}, preferably 500")
     low, high = min(float(b.min()) for b in batches), max(float(b.max()) for b in batches)
     if low == high:
         raise DataError(f"all calibration data has the value {low:g}; use real training inputs")
@@ -132,7 +134,7 @@ def without_targets(batches: Iterable[Any]) -> list[tuple[Any, None]]:
 def dataset_of(data: Any, task: Task | None = None) -> Dataset:
     """A Dataset itself; a Split, or labelled samples of another form, as the training images of a Dataset.
 
-    ``task`` is that of labels which are no class numbers.
+    ``task`` is that of labels that are not class indices.
     """
     if isinstance(data, Dataset):
         return data
@@ -169,10 +171,10 @@ def labelled_inputs(
     if not batches:
         raise DataError("there are no samples to train on")
     if any(y is None for _, y in batches):
-        raise DataError("training needs labels: give a data set, or batches of (input, label)")
+        raise DataError("training needs labels: pass a data set, or batches of (input, label)")
     labels = [y for _, y in batches if y is not None]
     if len({(y.shape[1:], y.dtype) for y in labels}) > 1:
-        raise DataError("the labels of different batches differ in shape or type; give one class number per input")
+        raise DataError("the labels of different batches differ in shape or type; pass one class index per input")
     parts = [x for x, _ in batches]
     x = Inputs.joined(parts) if isinstance(parts[0], Inputs) else torch.cat(parts)
     y = torch.cat(labels)
@@ -187,7 +189,7 @@ def _pair(data: Any) -> tuple[Any, Any] | None:
     first, second = data
     if is_array(first) and is_array(second) and rank(first) and rank(second):
         if rank(first) > 1 == rank(second) and len(first) != len(second) and is_whole(second):
-            raise DataError(f"there are {len(first)} inputs and {len(second)} targets; give one target per input")
+            raise DataError(f"there are {len(first)} inputs and {len(second)} targets; pass one target per input")
         # a tuple is a pair; in a list, two batches of inputs have equal ranks
         clear = isinstance(data, tuple) or (rank(first) > 1 and rank(first) != rank(second))
         return (first, second) if clear and len(first) == len(second) else None
@@ -216,7 +218,7 @@ def _parts(samples: Any, labels: Any) -> Iterator[tuple[Tensor, Any]]:
         shape = tuple(samples.shape) if is_array(samples) else named(samples)
         raise DataError(f"data must have the samples as its first axis; got shape {shape}")
     if labels is not None and len(labels) != len(samples):
-        raise DataError(f"there are {len(samples)} inputs and {len(labels)} targets; give one target per input")
+        raise DataError(f"there are {len(samples)} inputs and {len(labels)} targets; pass one target per input")
     for start in range(0, len(samples), PART):
         part = slice(start, start + PART)
         yield tensor(samples[part]), None if labels is None else labels[part]
@@ -229,7 +231,7 @@ def _iterated(data: Any, shape: tuple[int, ...] | None) -> tuple[Iterable[Any], 
         samples: Iterable[Any] = (data[index] for index in range(len(data))) if indexed else data  # type: ignore[arg-type,assignment]
         return samples, True
     if not isinstance(data, Iterable):
-        more = "; take data.test.batches(64), or data.train" if hasattr(data, "test") else ""
+        more = "; use data.test.batches(64), or data.train" if hasattr(data, "test") else ""
         raise DataError(f"data must be {FORMS}, not {named(data)}{more}")
     if shape is None and isinstance(data, (tuple, list)) and len(data) > 1 and all(map(is_array, data)):
         shapes = {tuple(one.shape) for one in data}
@@ -259,7 +261,7 @@ def _entry(batch: Any) -> tuple[Any, Any]:
     if place and (index_first or (ranks[0] == 1 < ranks[place] and is_whole(first))):
         label = place + 1 if place + 1 < len(batch) else 0
         raise DataError(
-            f"a batch must begin with its input, and this one begins with {named(first)}: write ((b[{place}], "
+            f"a batch must begin with its input, but this one begins with {named(first)}: write ((b[{place}], "
             f"b[{label}]) for b in data)"
         )
     if isinstance(first, (tuple, list, Mapping)) and first:
@@ -278,7 +280,7 @@ def _grouped(
         if isinstance(x, Inputs):
             if single:  # whose first axes are no batch
                 raise DataError(
-                    "the samples of this data set have several inputs: give batches of them, as of "
+                    "the samples of this data set have several inputs: pass batches of them, as of "
                     "torch.utils.data.DataLoader(data, batch_size=64)"
                 )
             yield x, target

@@ -75,7 +75,7 @@ def load(
         x = np.concatenate([part[chosen] for part, chosen in zip(images, keep, strict=True)])
         y = np.concatenate([part[chosen] for part, chosen in zip(labels, keep, strict=True)])
         if not len(y):
-            raise DataError(f"deap: no {'test' if wanted else 'training'} segments; give more files, or equalise=False")
+            raise DataError(f"deap: no {'test' if wanted else 'training'} segments; add more files, or equalise=False")
         splits.append(Split(torch.from_numpy(x), torch.from_numpy(y), f"{'test' if wanted else 'training'} segments"))
     note = f"DEAP, {len(paths)} subjects, {label}, split by {split}"
     return Dataset("deap", splits[0], splits[1], ("low", "high"), Preprocessing(), note)
@@ -91,7 +91,7 @@ def subject(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise DataError(f"{path}: expected data {wanted[0]} and labels {wanted[1]}, found {found}; is it DEAP's .dat?")
     data, ratings = (np.asarray(array, np.float32) for array in arrays)
     if not (np.isfinite(data).all() and np.isfinite(ratings).all()):
-        raise DataError(f"{path}: holds NaN or infinite values")
+        raise DataError(f"{path}: contains NaN or infinite values")
     return data[:, :EEG, BASELINE:], ratings
 
 
@@ -116,7 +116,7 @@ def _tested(count: int, fraction: float, random: np.random.Generator) -> np.ndar
 
 
 def _equalised(labels: np.ndarray, chosen: np.ndarray, equalise: bool) -> np.ndarray:
-    """The chosen indices; with ``equalise`` equally many of both classes, evenly spaced."""
+    """The chosen indices; with ``equalise`` the same number of both classes, evenly spaced."""
     classes = [np.flatnonzero(chosen & (labels == kind)) for kind in (0, 1)]
     most = min(map(len, classes))
     if equalise:

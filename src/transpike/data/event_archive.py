@@ -39,7 +39,7 @@ def load(path: str | Path, bins: int = BINS, span: int | None = None, frames: Ki
     present = [split for split in ("train", held_out) if f"{split}_offsets" in found]
     if not present:
         raise DataError(
-            f"{path}: no recordings. Wanted train_{', train_'.join(ARRAYS)}, or the same with test_ or val_"
+            f"{path}: no recordings found. Expected train_{', train_'.join(ARRAYS)}, or the same with test_ or val_"
         )
     for split in present:
         missing = [f"{split}_{array}" for array in ARRAYS if f"{split}_{array}" not in found]
@@ -48,7 +48,7 @@ def load(path: str | Path, bins: int = BINS, span: int | None = None, frames: Ki
     width, height = _sensor(path, found, present)
     if width * height > MOST_PIXELS:
         raise DataError(
-            f"{path}: a sensor of {width:,} × {height:,} pixels, and at most {MOST_PIXELS:,} are read; make the "
+            f"{path}: a sensor of {width:,} × {height:,} pixels exceeds the limit of {MOST_PIXELS:,}; make the "
             "coordinates smaller"
         )
     splits: list[tuple[Recordings | None, np.ndarray]] = []
@@ -61,7 +61,7 @@ def load(path: str | Path, bins: int = BINS, span: int | None = None, frames: Ki
         recordings = Recordings(Events(t, x, y, p, width, height, source), offsets)
         if labels.shape != (len(recordings),) or labels.dtype.kind not in "iu":
             what = f"{labels.dtype}{list(labels.shape)}"
-            raise DataError(f"{source}: labels are {what}, not a whole number for each of {len(recordings)} recordings")
+            raise DataError(f"{source}: labels are {what}, not an integer for each of {len(recordings)} recordings")
         splits.append((recordings, labels))
     classes = class_names(found.get("class_names"), *(labels for _, labels in splits), place=str(path))
     return dataset(f"npz:{path}", splits[0], splits[1], classes, bins, span, frames, path.name)
@@ -74,5 +74,5 @@ def _sensor(path: Path, found: dict[str, np.ndarray], present: list[str]) -> tup
         return largest[0] + 1, largest[1] + 1
     size = found["sensor_size"]
     if size.ndim != 1 or len(size) < 2 or size.dtype.kind not in "iu" or size[:2].min() < 1:
-        raise DataError(f"{path}: sensor_size is (width, height, ...), not {size.tolist()}")
+        raise DataError(f"{path}: sensor_size must be (width, height, ...), not {size.tolist()}")
     return int(size[0]), int(size[1])

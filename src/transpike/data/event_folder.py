@@ -60,8 +60,8 @@ def load(
     found = {label: files for label, files in found.items() if files}
     if not found:
         raise DataError(
-            f"{root}: no recordings. Wanted Train/0 … Test/9 with .bin files (N-MNIST), trials_to_train.txt with "
-            ".aedat files (DVS128 Gesture), or class folders with .aedat files (CIFAR10-DVS)"
+            f"{root}: no recordings found. Expected Train/0 … Test/9 with .bin files (N-MNIST), trials_to_train.txt "
+            "with .aedat files (DVS128 Gesture), or class folders with .aedat files (CIFAR10-DVS)"
         )
     train, test = _drawn(found, test_fraction, split_seed)
     note = f"CIFAR10-DVS; no official split: {test_fraction:g} of each class held out, drawn with seed {split_seed}"
@@ -160,7 +160,7 @@ def _label_rows(path: Path) -> list[tuple[int, int, int]]:
         if cells == [""]:
             continue
         if len(cells) != 3 or not all(cell.isascii() and cell.isdigit() and len(cell) < 19 for cell in cells):
-            raise DataError(f"{path}, line {number}: expected class,start,end in whole numbers, not {line!r}")
+            raise DataError(f"{path}, line {number}: expected class,start,end in integers, not {line!r}")
         label, start, end = map(int, cells)
         if not 1 <= label <= len(GESTURES) or start >= end:
             raise DataError(f"{path}, line {number}: class {label} of 1 to {len(GESTURES)}, from {start} to {end}")

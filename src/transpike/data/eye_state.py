@@ -32,7 +32,7 @@ def load(
         raise DataError(f"{path}: expected signals [samples, channels] and labels [samples], found {shapes}")
     if found["signals"].dtype.kind not in "iuf" or found["labels"].dtype.kind not in "iub":
         kinds = ", ".join(f"{key} {array.dtype}" for key, array in found.items())
-        raise DataError(f"{path}: signals are numbers and labels 0 or 1, not {kinds}")
+        raise DataError(f"{path}: signals must be numbers and labels 0 or 1, not {kinds}")
     gap = window if gap is None else gap
     if window < 2 or stride < 1 or gap < 0 or not 0 < test_fraction < 1:
         raise SettingError(

@@ -14,7 +14,7 @@ from transpike.errors import DataError
 
 UNSIGNED_BYTES = 8
 MOST_PACKED = 1100
-"""Bytes that a byte of a gzip file can stand for at most, rounded up."""
+"""Bytes that a byte of a gzip file can expand to at most, rounded up."""
 
 
 def load(

@@ -37,7 +37,7 @@ def load(
     held_out = next((root / n for n in ("val", "test") if (root / n).is_dir()), root / "val")
     test = _annotated(held_out) if (held_out / "val_annotations.txt").is_file() else _pictures(held_out)
     if not train and not test:
-        raise DataError(f"{root}: no class folders with pictures in train/, val/ or test/")
+        raise DataError(f"{root}: no class folders with images in train/, val/ or test/")
     classes = tuple(sorted({c for _, c in train or test}))
     unknown = sorted({c for _, c in test} - set(classes))
     if unknown:
@@ -49,11 +49,11 @@ def load(
         images = FolderImages(tuple(p for p, _ in pictures), size, resize)
         splits.append(Split(images, labels, f"{which} images of {name}"))
     preprocessing = preprocessing or statistics(splits[0], STATISTICS_IMAGES)
-    return Dataset(name, splits[0], splits[1], classes, preprocessing, note or f"pictures in {root.name}/")
+    return Dataset(name, splits[0], splits[1], classes, preprocessing, note or f"images in {root.name}/")
 
 
 def _pictures(folder: Path) -> list[tuple[Path, str]]:
-    """(picture, class) for every picture below every class folder, sorted."""
+    """(file, class) for every image below every class folder, sorted."""
     if not folder.is_dir():
         return []
     folders = sorted(f for f in folder.iterdir() if f.is_dir())

@@ -157,7 +157,7 @@ class _Reader:
         place, names = f"{self.path}: record {name}", leads.tolist()
         if signal.ndim != 2 or len(signal) != len(names) or at.shape != codes.shape or at.ndim != 1:
             shapes = f"signal {list(signal.shape)}, leads {len(names)}, annotations {at.shape} and {codes.shape}"
-            raise DataError(f"{place}: {shapes} do not fit one another")
+            raise DataError(f"{place}: {shapes} have inconsistent sizes")
         if signal.dtype.kind not in "iuf" or at.dtype.kind not in "iu" or codes.dtype.kind != "U":
             raise DataError(
                 f"{place}: signal {signal.dtype} and annotations {at.dtype} and {codes.dtype} are of other types"

@@ -158,5 +158,5 @@ def locate(name: str, data_dir: str | Path | None, options: dict[str, Any]) -> L
     download = "; with torchvision installed it would be downloaded" if known.torchvision else download
     raise DataError(
         f"{known.title} is not in {root}. Looked for: {', '.join(filter(None, looked))}{download}. Set TRANSPIKE_DATA "
-        "or --data-dir (data_dir=) to the directory that holds it"
+        "or --data-dir (data_dir=) to the directory that contains it"
     )

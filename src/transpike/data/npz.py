@@ -2,8 +2,8 @@
 
 Keys, for ``train`` and ``test`` (or ``val``, which counts as test): ``train_images`` uint8 or floating [N, H, W] or
 [N, H, W, C] with ``train_labels``; or ``train_jpeg`` (the files one after another), ``train_offsets`` [N + 1] and
-``train_labels``. ``class_names`` is optional, and one of the splits may be missing. An archive with targets of another
-task than classification, ``train_labels`` [N, …], has an entry ``task`` like "regression" or
+``train_labels``. ``class_names`` is optional, and one of the splits may be missing. An archive with targets of a
+task other than classification, ``train_labels`` [N, …], has an entry ``task`` like "regression" or
 "pixel-classification:ignore_index=255". An archive for a network with several inputs has ``train_input_NAME`` for each
 instead of ``train_images`` (_named_arrays).
 """
@@ -62,7 +62,7 @@ def load(
     if not len(train) and not len(test):
         found = ", ".join(sorted({key for a in archives for key in a})) or "nothing"
         raise DataError(
-            f"{', '.join(map(str, files))}: no images. Wanted train_images and train_labels, or train_jpeg, "
+            f"{', '.join(map(str, files))}: no images found. Expected train_images and train_labels, or train_jpeg, "
             f"train_offsets and train_labels, or the same with test_ or val_; found {found}"
         )
     if classes is None:
@@ -108,9 +108,9 @@ def _split(parts: list[tuple[dict[str, Any], str]], source: str, task: Task | No
     given = [archive[f"{key}_labels"] for archive, key in parts]
     labels = _joined([array.reshape(-1) for array in given] if task is None else given, source)
     if labels.dtype.kind not in ("iu" if task is None else "biuf"):
-        raise DataError(f"{source}: labels are {labels.dtype}, not whole numbers")
+        raise DataError(f"{source}: labels are {labels.dtype}, not integers")
     if labels.dtype == np.uint64 and len(labels) and labels.max() > np.iinfo(np.int64).max:
-        raise DataError(f"{source}: there is a label {labels.max()}; labels number the classes from 0 on")
+        raise DataError(f"{source}: there is a label {labels.max()}; labels must be class indices of at least 0")
     if all(f"{key}_images" in archive for archive, key in parts):
         arrays = [_checked(archive[f"{key}_images"], source) for archive, key in parts]
         if any(isinstance(array, StoredArray) for array in arrays):
@@ -130,7 +130,7 @@ def _joined(arrays: list[np.ndarray], source: str) -> np.ndarray:
     try:
         return np.concatenate(arrays)
     except (ValueError, TypeError) as error:
-        raise DataError(f"{source}: the archives do not fit together: {error}") from error
+        raise DataError(f"{source}: the archives are inconsistent: {error}") from error
 
 
 def _checked(array: Any, source: str) -> Any:
@@ -183,7 +183,7 @@ class JpegImages:
         pixels = torch.from_numpy(self._decode(index)).permute(2, 0, 1)
         if pixels.shape != self.shape[1:]:
             shapes = f"{tuple(pixels.shape[1:])}, not {tuple(self.shape[2:])}"
-            raise DataError(f"{self.source}: image {index} is of another size, {shapes}")
+            raise DataError(f"{self.source}: image {index} has a different size, {shapes}")
         return pixels
 
     def _decode(self, index: int) -> np.ndarray:

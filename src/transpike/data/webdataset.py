@@ -51,7 +51,7 @@ def load(
     splits = [shard.split for shard in found]
     if None in splits and any(splits):
         stated, unclear = (found[splits.index(one)] for one in (next(filter(None, splits)), None))
-        raise DataError(f"{stated} has the name of a split, and {unclear} has not: name all of them, or none")
+        raise DataError(f"{stated} has the name of a split, but {unclear} does not: name all of them, or none")
     listed = _shard_index.samples(found, index)
     everything = Places.of(found, listed)
     if not any(splits):
@@ -68,7 +68,7 @@ def load(
         for which, part in (("training", train), ("test", test))
     ]
     preprocessing = preprocessing or statistics(parts[0], STATISTICS_IMAGES)
-    return Dataset(name, parts[0], parts[1], classes, preprocessing, note or f"pictures in {len(found)} shards")
+    return Dataset(name, parts[0], parts[1], classes, preprocessing, note or f"images in {len(found)} shards")
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +114,7 @@ class ShardImages:
         if len(content) < size:
             raise DataError(f"{shard} ends before byte {offset + size:,}: it has changed since its samples were listed")
         try:
-            return cropped(content, "the picture", self.size, self.resize)
+            return cropped(content, "the image", self.size, self.resize)
         except DataError as error:
-            text = str(error).removeprefix("the picture")
+            text = str(error).removeprefix("the image")
             raise DataError(f"{shard}: {name_at(shard, offset)}{text}") from error

@@ -23,7 +23,7 @@ class ConstantCurrent(Encoder):
     def check(self, x: Tensor) -> None:
         if self.positive and float(x.min()) < 0:
             raise DataError(
-                f"an input of {float(x.min()):.3g} has no spike time; give inputs from 0 on, or leave the input "
+                f"an input of {float(x.min()):.3g} has no spike time; pass inputs of at least 0, or leave the input "
                 "analogue"
             )
 

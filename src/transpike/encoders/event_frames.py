@@ -25,7 +25,7 @@ class EventFrames(Encoder):
 
     def __post_init__(self) -> None:
         if self.largest != 1.0:
-            raise SettingError(f"an event is a spike of scale 1; largest={self.largest} has no effect, leave it out")
+            raise SettingError(f"an event is a spike of scale 1; largest={self.largest} has no effect, omit it")
 
     def encode(self, x: Tensor, sample_ids: Tensor, t: int) -> Tensor:
         self.check_steps(x, t)

@@ -68,7 +68,8 @@ class FirstSpikes(Encoder):
     def check(self, x: Tensor) -> None:
         if float(x.min()) < 0:
             raise DataError(
-                f"an input of {float(x.min()):.3g} has no spike time: first spikes encode values from 0 on. Use inputs "
+                f"an input of {float(x.min()):.3g} has no spike time: first spikes encode values of at least 0. Use "
+                "inputs "
                 "without normalisation (--mean 0 --std 1, or normalise in the network), or leave the input analogue"
             )
 
@@ -81,7 +82,7 @@ class FirstSpikes(Encoder):
 
     def _share(self, x: Tensor) -> Tensor:
         if self.largest is None:
-            raise SettingError("the encoder has no range yet: give largest, or convert with calibration data")
+            raise SettingError("the encoder has no range yet: pass largest, or convert with calibration data")
         return x.double() / self.largest
 
 

@@ -24,7 +24,7 @@ class PhaseBits(Encoder):
 
     def __post_init__(self) -> None:
         if isinstance(self.period, bool) or not isinstance(self.period, int) or not 1 <= self.period <= 8:
-            raise SettingError(f"period must be a whole number of bits from 1 to 8, not {self.period!r}")
+            raise SettingError(f"period must be an integer number of bits from 1 to 8, not {self.period!r}")
 
     def _value(self, x: Tensor) -> Tensor:
         return (self.shares(x) * 2**self.period).floor().clamp(max=2**self.period - 1)

@@ -85,7 +85,7 @@ class EnergyModel(NamedSettings):
                 raise SettingError(f"{one.name} of {self.name} must be a {wanted.__name__}, not {value!r}")
             number = value.value if isinstance(value, Quantity) else value
             if isinstance(number, (int, float)) and not 0 <= number < math.inf:
-                raise SettingError(f"{one.name} of {self.name} must be a number from 0 on, not {value}")
+                raise SettingError(f"{one.name} of {self.name} must be a number of at least 0, not {value}")
 
     def rows(self, activity: Activity) -> tuple[EnergyRow, ...]:
         """The energy of each cause in each layer of the spiking network, per sample."""

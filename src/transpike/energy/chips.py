@@ -17,7 +17,7 @@ class SynapticOperations(EnergyModel):
     """
 
     excluded: ClassVar[tuple[str, ...]] = (
-        "what the published network did not do",
+        "operations that the published network does not use",
         "neuron updates other than those of that network",
         "idle power",
     )

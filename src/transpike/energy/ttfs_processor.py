@@ -21,7 +21,7 @@ class TTFSProcessor(EnergyModel):
     A **model** of a processor such as CAT's (Lew et al. 2022), not its measured energy: that paper's tables were not
     available (its abstract states 486.7 µJ for VGG-16 on CIFAR-10, 28 nm). Constants: Horowitz 2014, 45 nm; the look-up
     and the shift are assumptions. Only for networks whose neurons fire once with kernels of base 2,
-    and whose layers (behind the first, if it is analogue) have at most 2^(``weight_bits`` − 1) − 1 weight magnitudes.
+    and whose layers (after the first, if it is analogue) have at most 2^(``weight_bits`` − 1) − 1 weight magnitudes.
     """
 
     name: ClassVar[str] = "ttfs-processor"

@@ -68,8 +68,8 @@ class MemoryHierarchy(EnergyModel):
     name: ClassVar[str] = "memory-hierarchy"
     excluded: ClassVar[tuple[str, ...]] = ("network on chip", "control", "leakage", "bias")
     product: Quantity = _yan(80.23, "four accesses to SRAM, an 8-bit multiplication and addition")
-    event: Quantity = _yan(64.32, "what a spike costs a synapse; its parts are not known")
-    update: Quantity = _yan(64.35, "what a step costs a neuron; its parts are not known")
+    event: Quantity = _yan(64.32, "cost of a spike at a synapse; its breakdown is unknown")
+    update: Quantity = _yan(64.35, "cost of a step of a neuron; its breakdown is unknown")
     add: Quantity = _yan(0.03, "8-bit addition")
     fetch: Quantity = _yan(2020, "an access to DRAM and one to SRAM")
     reuse: Quantity = Quantity(216, "products", f"{SOURCE}: that share an access to DRAM")

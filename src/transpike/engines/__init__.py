@@ -38,7 +38,7 @@ if hasattr(os, "register_at_fork"):
 def engine_named(name: str, memory: int | None = None) -> Engine:
     """The engine of this name; ``memory`` is its memory limit in bytes."""
     if name in ENGINES:
-        raise SettingError(f"the engine {name!r} is now called {ENGINES[name]!r}")
+        raise SettingError(f"the engine {name!r} has been renamed to {ENGINES[name]!r}")
     if name not in table:
         raise SettingError(unknown("engine", name, table))
     if memory is None:

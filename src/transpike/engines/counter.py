@@ -32,7 +32,7 @@ class Counter:
         names = {node.name for node in self.lowered.nodes if isinstance(node.op, (Cell, Input))}
         if unknown := self.record - names:
             raise SettingError(
-                f"no spiking layer is called {', '.join(sorted(unknown))}; choose from {', '.join(sorted(names))}"
+                f"there is no spiking layer named {', '.join(sorted(unknown))}; choose from {', '.join(sorted(names))}"
             )
         self.later: dict[tuple[str, ...], Rows] = {}
         self.sent = {name: Rows() for name in self.fans}

@@ -30,7 +30,7 @@ def without_tf32(device: str) -> Iterator[None]:
 
 
 class ExactSums:
-    """Convolutions in float32 of spikes on the exact grid, which on a GPU may be computed in other ways than by sums.
+    """Convolutions in float32 of spikes on the exact grid, which on a GPU may be computed in ways other than sums.
 
     Each convolution is tried once for each shape of its input, with random spikes, against float64. One that rounds is
     replaced by the product with a matrix, which only adds. ``rounds`` names the first layer for which that does not

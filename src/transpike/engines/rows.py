@@ -18,7 +18,7 @@ class Rows:
         return self.count
 
     def add(self, rows: Tensor) -> None:
-        """Copies ``rows`` (n, …) behind those before."""
+        """Copies ``rows`` (n, …) after those before."""
         end = self.count + len(rows)
         if end > len(self.buffer):
             larger = rows.new_empty((max(end, 2 * len(self.buffer)), *rows.shape[1:]))

@@ -43,7 +43,7 @@ class Sorted:
         if program.schedule.mode != "slots":
             raise SettingError(f"events are sorted within a window of slots, which {program.schedule} does not have")
         if x.device.type != "cpu":
-            raise SettingError(f"events are sorted on the CPU, and the input lies on {x.device}; use engine='dense'")
+            raise SettingError(f"events are sorted on the CPU, but the input is on {x.device}; use engine='dense'")
         if "sorted" not in program.prepared:
             double = replace(program, lowered=program.lowered.to(dtype=torch.float64), prepared={})
             program.prepared["sorted"] = double, {}

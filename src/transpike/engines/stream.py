@@ -64,13 +64,13 @@ class Stream:
         if frame is not None:
             x = self._prepare(frame)
             if len(x) != len(self._run.x):
-                raise DataError(f"the stream has {len(self._run.x)} samples, and the frame {len(x)}")
+                raise DataError(f"the stream has {len(self._run.x)} samples, but the frame has {len(x)}")
             self._run.enter(x)
             self._started = True
         elif not self._started:
-            raise SettingError("the stream has no input yet: give step() a frame")
+            raise SettingError("the stream has no input yet: pass step() a frame")
         elif isinstance(self._run.program.encoder, Frame):
-            raise SettingError("spikes of a recording are those of one step: give step() the next frame")
+            raise SettingError("spikes of a recording are those of one step: pass step() the next frame")
         with torch.no_grad():
             return self._run.advance(1)[-1]
 
@@ -94,6 +94,6 @@ def opened(
         raise SettingError(f"start() is for networks that stream, not for {program.schedule}: use run()")
     if encoder.has_frames:
         if not waits:
-            raise SettingError("of recordings give start() the number of samples, and one frame to each step()")
+            raise SettingError("for recordings, pass start() the number of samples, and one frame to each step()")
         program = replace(program, encoder=Frame(largest=encoder.largest, frames=encoder), prepared={})
     return Stream(engine.start(program, x, torch.arange(len(x)), (), count), prepare, not waits)

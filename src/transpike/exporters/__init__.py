@@ -1,4 +1,4 @@
-"""Exporters, one file or folder for each format: they write a whole-number network, and run what they wrote."""
+"""Exporters, one file or folder for each format: they write an integer network, and run what they wrote."""
 
 from collections.abc import Mapping
 

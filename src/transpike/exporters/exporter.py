@@ -1,4 +1,4 @@
-"""Contract of exporters: write a whole-number network to a file or folder, and run what was written."""
+"""Contract of exporters: write an integer network to a file or folder, and run what was written."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -25,10 +25,10 @@ class Exporter(NamedSettings, ABC):
     """
 
     first_spikes: ClassVar[bool] = False
-    """True if it writes networks of first spikes (``Whole.first_spikes``); they are else refused."""
+    """True if it writes first-spike networks (``Whole.first_spikes``); they are else refused."""
 
     def refuse(self, whole: Whole) -> None:
-        """Raises UnsupportedModel, naming layer, reason and way out, for what this format cannot hold."""
+        """Raises UnsupportedModel, naming layer, reason and remedy, for what this format cannot hold."""
 
     def written(self, whole: Whole) -> Whole:
         """The network that the format writes: ``whole`` itself, or another one where settings ask for it.
@@ -47,7 +47,7 @@ class Exporter(NamedSettings, ABC):
 
     @abstractmethod
     def missing(self) -> str:
-        """What is not installed that ``run`` needs, with the command that installs it; "" if nothing."""
+        """The missing dependency of ``run``, with the command that installs it; "" if there is none."""
 
     @abstractmethod
     def run(self, path: Path, samples: Samples) -> Trains:

@@ -1,4 +1,4 @@
-"""Golden vectors: the whole-number network with the expected spikes of every layer, for the authors of hardware."""
+"""Golden vectors: the integer network with the expected spikes of every layer, for the authors of hardware."""
 
 import io
 import json
@@ -30,7 +30,7 @@ class Golden(Exporter):
     ``net.json`` holds the structure, ``net.npz`` its integers; ``samples.npz`` what enters, the expected spikes of
     every layer and step, the last potentials and the totals; ``mem/*.mem`` the same integers for $readmemh;
     ``check.py`` runs all of it with NumPy alone, with ``rules.py`` where neurons send more than one spike in a step.
-    ``mem=False`` leaves out the .mem files, which are large. A network of first spikes has slots in place of
+    ``mem=False`` leaves out the .mem files, which are large. A first-spike network has slots in place of
     thresholds and resets, and another checker; its .mem files hold the step of each spike, 0 for none, not trains.
     """
 
@@ -103,13 +103,13 @@ def _as_times(whole: Whole, vectors: dict[str, Integers]) -> dict[str, Integers]
 
 
 def _entering(samples: Samples) -> dict[str, Integers]:
-    """What enters, and the whole numbers of inputs: the checker makes the currents of these itself."""
+    """The inputs of the run, and the integers of raw inputs: the checker computes their currents itself."""
     raw = {f"raw.{name}": value for name, value in samples.raw.items()}
     return raw | {f"in.{name}": value for name, value in samples.entering.items()}
 
 
 def _entrance(entrance: Entrance, arrays: dict[str, Integers]) -> dict[str, Any]:
-    """An entrance as plain data; the weights of an input of whole numbers go into ``arrays``."""
+    """An entrance as plain data; the weights of an input of integers go into ``arrays``."""
     found: dict[str, Any] = {
         "name": entrance.name, "kind": entrance.kind, "shape": entrance.shape, "low": entrance.low,
         "high": entrance.high,
@@ -161,7 +161,7 @@ def _pooling(layer: Layer, pool: Window) -> dict[str, Any]:
 
 
 def _sum(layer: Layer, arrays: dict[str, Integers]) -> dict[str, Any]:
-    """What a layer adds up."""
+    """The terms that a layer adds up."""
     terms = [_term(f"{layer.name}.{number}", term, arrays) for number, term in enumerate(layer.terms)]
     return {
         "name": layer.name, "kind": layer.kind, "shape": layer.shape, "axis": layer.axis,
@@ -171,7 +171,7 @@ def _sum(layer: Layer, arrays: dict[str, Integers]) -> dict[str, Any]:
 
 
 def _rule(layer: Layer, arrays: dict[str, Integers]) -> dict[str, Any]:
-    """What neurons send, as plain data; its integers go into ``arrays``."""
+    """The firing rule of neurons as plain data; its integers go into ``arrays``."""
     rule = layer.rule
     found: dict[str, Any] = {"kind": rule.kind, "most": rule.most}
     numbers = {} if rule.follow is None else vars(rule.follow)

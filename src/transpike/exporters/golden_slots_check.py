@@ -31,7 +31,7 @@ def largest(x, layer):  # the earliest spike of each window is that of the highe
     views = windows(x, layer["kernel"], layer["stride"], layer["padding"], [1] * len(layer["kernel"]))
     return views.max(tuple(range(x.ndim, views.ndim)))
 
-def first(one, arrays, samples):  # currents of whole numbers n, such as pixels: W · n / 2^shift, ties to even
+def first(one, arrays, samples):  # currents of integers n, such as pixels: W · n / 2^shift, ties to even
     return np.rint(charge(one["term"], samples["raw." + one["name"]], arrays) / 2.0 ** arrays[one["shift"]])
 
 def run(net, arrays, samples):

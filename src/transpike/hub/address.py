@@ -43,7 +43,7 @@ def address_of(place: str | Path) -> Address | None:
         return None
     found = _ADDRESS.fullmatch(text[scheme.end() :])
     if found is None:
-        raise SettingError(f"{text} is no address of a network: write {FORM}")
+        raise SettingError(f"{text} is not an address of a network: write {FORM}")
     file = found["file"] or NETWORK
     if not file.endswith(".transpike") or ".." in file.split("/") or "\\" in file:
         raise SettingError(f"{text}: {file!r} is no .transpike file of a repository: write {FORM}")
@@ -56,7 +56,7 @@ def repository_of(text: str, revision: str | None = None) -> Address:
         return Address(text, revision)
     found = address_of(text)
     if found is None or found.file != NETWORK:
-        raise SettingError(f"{text!r} is no repository: write user/name")
+        raise SettingError(f"{text!r} is not a repository: write user/name")
     if revision is not None and found.revision not in (None, revision):
         raise SettingError(f"{text} has the revision {found.revision}, and revision={revision!r} is another one")
     return Address(found.repository, found.revision or revision)

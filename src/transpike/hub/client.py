@@ -1,4 +1,4 @@
-"""Downloads and uploads through ``huggingface_hub``, with errors that name the place and the way out."""
+"""Downloads and uploads through ``huggingface_hub``, with errors that name the place and the remedy."""
 
 import contextlib
 import os
@@ -93,7 +93,7 @@ def upload(
 
 
 def _endpoint() -> str | None:
-    """Of the environment, also if it was set after huggingface_hub was imported."""
+    """The setting in the environment, also if it was set after huggingface_hub was imported."""
     return (os.environ.get("HF_ENDPOINT") or "").rstrip("/") or None
 
 

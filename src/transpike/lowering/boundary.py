@@ -1,4 +1,4 @@
-"""What crosses between the parts of a hybrid network, and what its analogue parts compute."""
+"""Data that crosses between the parts of a hybrid network, and the operations of its analogue parts."""
 
 import math
 
@@ -46,7 +46,7 @@ def boundary_fans(lowered: Lowered) -> dict[str, Tensor]:
 
 
 def crossings(lowered: Lowered, before: Graph | None, rest: Graph | None) -> tuple[Crossing, ...]:
-    """The boundaries of a hybrid network, without counts: of the part ``before`` it and of the ``rest`` behind it."""
+    """The boundaries of a hybrid network, without counts: of the part ``before`` it and of the ``rest`` after it."""
     found = []
     if before is not None:
         found.append(Crossing(before.output.name, "values", math.prod(before.output.shape), VALUE_BITS))

@@ -1,4 +1,4 @@
-"""The unit of an input of whole numbers, multiplied into the weights that read it."""
+"""The unit of an input of integers, multiplied into the weights that read it."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -18,10 +18,10 @@ SYNAPSES = (Conv, Linear, Scale)
 
 
 def with_scaled_weights(lowered: Lowered) -> Lowered:
-    """The same form without a scale directly behind the input, where layers of weights read it, rearranged or not.
+    """The same form without a scale directly after the input, where layers of weights read it, rearranged or not.
 
-    The biases, which contain its offset, are already those of the layers behind it. The first layer then multiplies
-    whole numbers by one weight each, so that its sums are whole numbers of a grid.
+    The biases, which contain its offset, are already those of the layers after it. The first layer then multiplies
+    integers by one weight each, so that its sums are integers of a grid.
     """
     table = {node.name: node for node in lowered.nodes}
     for scale in lowered.nodes:

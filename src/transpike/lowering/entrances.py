@@ -1,4 +1,4 @@
-"""How the inputs of a network enter a run: one, several packed ones, and what is looked up by whole numbers."""
+"""How the inputs of a network enter a run: one, several packed ones, and what is looked up by integers."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from transpike.ops.embedding import Embedding
 
 @dataclass(frozen=True, eq=False)
 class LookUp(Input):
-    """A source of constant currents in a lowered form: whole numbers and their look-up, or truth values and the mask
+    """A source of constant currents in a lowered form: integers and their look-up, or Boolean values and the mask
     that is computed from them, in one.
 
     ``layers`` is the network from the packed input to the value; ``largest`` (1, *shape) bounds its size.
@@ -35,7 +35,7 @@ class LookUp(Input):
 
 
 class StaticParts:
-    """Takes what depends on whole numbers and truth values only out of a graph while it is lowered.
+    """Takes what depends on integers and Boolean values only out of a graph while it is lowered.
 
     Where other layers read such a value, a source takes its place that computes it from the inputs.
     """
@@ -90,7 +90,7 @@ def scale_of(op: Op, encoder_scale: float | None) -> float | None:
 
 
 def in_ranges(nodes: Iterable[Node], x: Tensor) -> Tensor:
-    """The inputs ``x`` in units of each one's range, 0 for whole numbers; x itself for a single input."""
+    """The inputs ``x`` in units of each one's range, 0 for integers; x itself for a single input."""
     parts = [node.op for node in nodes if isinstance(node.op, (PackedInput, LookUp))]
     if not parts:
         return x

@@ -54,9 +54,9 @@ def put_on_grid(
     endless = next((name for name, span in found.items() if not bool(torch.isfinite(span.radius).all())), None)
     uneven = next((node for node in prepared.nodes if isinstance(node.op, Op) and not node.op.is_whole), None)
     if endless is not None:
-        reason = f"{endless} is analogue inside the network, so its values lie on no grid"
+        reason = f"{endless} is analogue inside the network, so its values are not on a grid"
     elif uneven is not None:
-        reason = f"{uneven.name} ({uneven.op.describe()}) weighs its inputs by fractions"
+        reason = f"{uneven.name} ({uneven.op.describe()}) weights its inputs by fractions"
     else:
         wanted = _wanted_steps(prepared, found, timesteps, ranges, mantissa)
         inner = any(
@@ -71,7 +71,7 @@ def put_on_grid(
         rounded, rounding = min(((one.apply(), one) for one in tries), key=lambda pair: pair[1].change)
         exactness = rounding.exactness(rounded, ranges)
         if leaky is not None:  # weights are on the grid all the same, so that sums are the same everywhere
-            reason = f"the potentials of {leaky.name} leak, so that they lie on no grid"
+            reason = f"the potentials of {leaky.name} leak, so they are not on a grid"
             return dataclasses.replace(
                 rounded, exactness=dataclasses.replace(exactness, timesteps=0, window=0, reason=reason)
             )
@@ -142,7 +142,7 @@ def _wanted_steps(
                 want(name, None)
         elif not isinstance(node.op, Input):
             step = wanted[node.name]
-            if isinstance(node.op, Pack) and step is not None:  # each output has a grid of its own
+            if isinstance(node.op, Pack) and step is not None:  # each output has a separate grid
                 for name, part in zip(node.inputs, node.op.structure.split(step), strict=True):
                     want(name, _per_channel(part.contiguous(), lowered.axes[name]))
                 continue
@@ -192,7 +192,7 @@ def _leaks(node: Node) -> bool:
 
 
 def _is_product(node: Node) -> bool:
-    """True for a product of levels, which are whole numbers on any grid."""
+    """True for a product of levels, which are integers on any grid."""
     return isinstance(node.op, Cell) and node.op.multiplies and node.op.takes_levels
 
 

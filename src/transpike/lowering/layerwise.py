@@ -134,11 +134,11 @@ def layerwise(graph: Graph, schedule: Schedule, timesteps: int, caller: str) -> 
     changing = next((node for node in graph if isinstance(node.op, Cell) and node.op.per_input), None)
     if changing is not None:
         what = f"neurons that change for each input, like {changing.name} ({changing.op.describe()})"
-        raise SettingError(f"{caller} do not support {what}: leave that out, or convert with another recipe, like qcfs")
+        raise SettingError(f"{caller} do not support {what}: omit that, or convert with another recipe, like qcfs")
     if schedule.mode in ("cycles", "differences"):
         what = "phase cycles" if schedule.mode == "cycles" else "differences"
         raise SettingError(
-            f"{caller} do not support {what}: leave that out, or convert with a recipe that streams, like ecc"
+            f"{caller} do not support {what}: omit that, or convert with a recipe that streams, like ecc"
         )
     windows = schedule.mode in ("windows", "slots")
     if windows and schedule.lag(timesteps) < timesteps:
@@ -267,7 +267,7 @@ class _Source:
         self.kept = context.activations[0].setdefault(len(x), {}) if self.keeps else {}
 
     def at(self, neuron: Node) -> Tensor:
-        """The activation that a neuron stands for, or the output in front of a neuron behind the last layer."""
+        """The activation that a neuron represents, or the output before a neuron after the last layer."""
         name = neuron.name if neuron.name in self.last or neuron.name == self.analogue.output.name else neuron.inputs[0]
         if name in self.kept:
             return self.kept[name]

@@ -23,7 +23,7 @@ TOGETHER = 16
 def positions(lowered: Lowered) -> dict[str, Tensor]:
     """Wire → the last position of the input that each of its elements depends on, (1, *shape); −1 for constants.
 
-    For networks of differences that look up one sequence of whole numbers, (batch, length), and have one answer for
+    For differential networks that look up one sequence of integers, (batch, length), and have one answer for
     each position. Found by trial: the sequence is changed from each position on, and an element waits for the last
     position whose change reaches it. The look-ups are random numbers in this, so that no two words look alike.
     Raises UnsupportedModel for other inputs, answers or cells, and if an answer depends on a later position.
@@ -53,7 +53,7 @@ def _length(lowered: Lowered) -> int:
     if other or len({name for _, name in parts}) != 1 or len(parts[0][0]) != 1:
         names = ", ".join(other or sorted({name for _, name in parts}))
         raise UnsupportedModel(
-            f"only a network whose single input is a sequence of whole numbers, (batch, length), which it looks up, "
+            f"only a network whose single input is a sequence of integers, (batch, length), which it looks up, "
             f"takes one position after another; this one reads {names}"
         )
     (length,), output = parts[0][0], lowered.output

@@ -35,7 +35,7 @@ class Program:
     prepared: dict[Any, Any] = field(default_factory=dict)
     """Cache of what engines derive from the program, by engine and device."""
     before: Graph | None = None
-    """The analogue part in front of the spiking one; its output is the input of the run. It is only counted here."""
+    """The analogue part before the spiking one; its output is the input of the run. It is only counted here."""
 
     def __post_init__(self) -> None:
         for kind, mode, text in (("phase", "cycles", "phase cycles"), ("time", "slots", "time slots")):
@@ -58,7 +58,7 @@ class Program:
                 )
             if isinstance(cell, Cell) and cell.gain not in ("", self.schedule.gain):
                 raise SettingError(
-                    f"{node.name} ({cell.describe()}) sends differences with {cell.gain} gain, and {self.schedule} has "
+                    f"{node.name} ({cell.describe()}) sends differences with {cell.gain} gain, but {self.schedule} has "
                     f"another: use Differences(gain={cell.gain!r})"
                 )
 
@@ -122,7 +122,7 @@ class Program:
 
     @property
     def rest(self) -> Graph | None:
-        """The analogue part behind the spiking one, which the readout computes; None if there is none."""
+        """The analogue part after the spiking one, which the readout computes; None if there is none."""
         return self.readout.network if isinstance(self.readout, AnalogueRest) else None
 
     @cached_property
@@ -144,7 +144,7 @@ class Program:
 
     @cached_property
     def boundary_fans(self) -> dict[str, Tensor]:
-        """Of the layers whose spikes leave the spiking part of a hybrid network, as ``fans``."""
+        """Fan-out of the layers whose spikes leave the spiking part of a hybrid network, as ``fans``."""
         found = {} if self.rest is None else boundary_fans(self.lowered)
         return {name: fan.movedim(1, -1).flatten() for name, fan in found.items()}
 
@@ -162,7 +162,7 @@ class Program:
 
     @cached_property
     def spiking_connections(self) -> tuple[Connection, ...]:
-        """The layers of weights of the spiking part, which is all of a network that is no hybrid."""
+        """The layers of weights of the spiking part, which is all of a network that is not a hybrid."""
         return connections(self.lowered)
 
     @cached_property

@@ -18,7 +18,7 @@ class Trace:
     run left the exact grid, for the reason ``why``; ``ties`` then counts potentials so close to a threshold that
     rounding may decide. ``kernels`` names the kernel of each layer and, if the engine had a choice, why it is not the
     event kernel. ``early`` counts spikes at exact times that came before all of their inputs; their values are wrong.
-    ``warnings``: how the inputs differ from those of the calibration. Of a network with several outputs, ``logits``
+    ``warnings``: how the inputs differ from those of the calibration. For a network with several outputs, ``logits``
     (answers, batch, N) holds them side by side, ``outputs`` by name and ``answer`` in the ``structure`` of the model.
     """
 

@@ -36,7 +36,7 @@ class Sent(Protocol):
 
 
 class Kernel(Protocol):
-    """A compiled kernel that simulates one layer of neurons on the trains in front of it."""
+    """A compiled kernel that simulates one layer of neurons on the trains before it."""
 
     def __call__(self, cell: Neuron, shift: Tensor | None) -> Sent | None:
         """What the layer sends over all steps if its neurons are ``cell``; None if the kernel does not run them.
@@ -156,7 +156,7 @@ def is_binary(cell: Neuron) -> bool:
 
 
 def _smallest(levels: Tensor) -> Tensor:
-    """Levels as whole numbers of few bits where that is exact."""
+    """Levels as integers of few bits where that is exact."""
     low, high = levels.aminmax()
     for kind in WHOLE:
         limits = torch.iinfo(kind)

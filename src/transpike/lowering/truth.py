@@ -1,4 +1,4 @@
-"""Masks that a network computes from truth values: which numbers their wires can carry."""
+"""Masks that a network computes from Boolean values: which numbers their wires can carry."""
 
 from collections.abc import Iterable
 from math import prod
@@ -20,20 +20,20 @@ from transpike.ops.wiring import Selection
 PREDICATES = frozenset((
     "eq", "ne", "ge", "gt", "le", "lt", "logical_and", "logical_or", "logical_xor", "logical_not", "isnan", "isinf",
 ))  # fmt: skip
-"""Operators of torch, without overload, whose outputs are truth values."""
+"""Operators of torch, without overload, whose outputs are Boolean values."""
 MOST = 16
-"""Values of one wire that are told apart."""
+"""Values of one wire that are distinguished."""
 Values = frozenset[float] | None
 TRUTH: frozenset[float] = frozenset((0.0, 1.0))
 
 
 def is_predicate(op: object) -> bool:
-    """True for an operator whose outputs are truth values."""
+    """True for an operator whose outputs are Boolean values."""
     return type(op) is AnalogueOp and op.operator.split(".")[1] in PREDICATES
 
 
 def possible_values(graph: Graph, name: str) -> Values:
-    """The numbers that a wire of a mask can carry, for any truth values of the inputs; None if they are not known."""
+    """The numbers that a wire of a mask can carry, for any Boolean values of the inputs; None if they are not known."""
     known: dict[str, Values] = {}
     for node in graph:
         if node.name in graph.static:
@@ -83,7 +83,7 @@ def _values(node: Node, before: list[Values]) -> Values:
 
 
 def _selected(op: AnalogueOp, before: list[Values]) -> Values:
-    """Of selections by a mask, products, and moves that no op of transpike captures."""
+    """Selections by a mask, products, and moves that no op of transpike captures."""
     name = op.operator.split(".")[1]
     values = [_of_argument(one, op, before) for one in op.arguments]
     chosen = values[1:3] if name == "where" else [values[0], values[2]] if name == "masked_fill" else None

@@ -1,4 +1,4 @@
-"""The whole-number form of a network: integers only, which is what exporters read.
+"""The integer form of a network: integers only, which is what exporters read.
 
 Every potential, weight, threshold and bias is an integer count of grid steps. In each step t a layer adds
 
@@ -9,7 +9,7 @@ takes the threshold off, ``zero`` clears v. Neurons of other kinds have another 
 The readout adds its charge in every step and never fires. The charge of a term has the elements of the layer in their
 order; its shape may be another one.
 
-In a network of first spikes (``Whole.first_spikes``) a step is a time slot. Bias and currents are added once, before
+In a first-spike network (``Whole.first_spikes``) a step is a time slot. Bias and currents are added once, before
 the first step; after that v += Σ_terms W · levels in every step. A layer fires only in the steps of its ``Slots``, each
 neuron at most once, where v reaches the threshold of the slot; it then sends the level of the slot, and v remains.
 """
@@ -27,7 +27,7 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Front:
-    """How a "charge" comes from an input of whole numbers: ``W · n / 2^shift``, rounded to the nearest, ties to even.
+    """How a "charge" comes from an input of integers: ``W · n / 2^shift``, rounded to the nearest, ties to even.
 
     ``term`` has the input ``name`` as its source, n in (batch, *shape) from ``low`` to ``high``; ``shift`` broadcasts
     to the shape of the charge. The products are sums below 2⁵³. Formats may take the charge instead.
@@ -62,10 +62,10 @@ class Slots:
 
 @dataclass(frozen=True, eq=False)
 class Entrance:
-    """What enters: one array of integers for each sample.
+    """An input: one array of integers for each sample.
 
     ``kind``: "charge": (batch, *shape), added to the potentials of one layer in every step, in that layer's unit, named
-    in the layer's ``currents``, with its ``front`` if the input is whole numbers; "values": (batch, *shape), levels
+    in the layer's ``currents``, with its ``front`` if the input is integers; "values": (batch, *shape), levels
     that are the same in every step, the source of terms; "spikes": (T, batch, *shape), levels of each step, the source
     of terms. ``low`` and ``high`` bound the integers; ``unit`` is the real value of 1 (broadcastable to shape).
     ``slots``: those of "spikes" that are first spikes.
@@ -89,7 +89,7 @@ class Term:
     for a zero (permute, slices, padding, upsampling by repetition); x has the shape ``shape``. ``kind`` and ``weight``:
     "conv" (outputs, inputs / groups, *kernel) as in torch, with ``stride``, ``padding``, ``dilation`` for each axis and
     ``groups``; "linear" (outputs, inputs) on the last axis; "scale" (broadcastable to shape), element by element. Terms
-    may share a ``name``, the node of the network: levels that are added before a weight are terms of their own.
+    may share a ``name``, the node of the network: levels that are added before a weight are separate terms.
     """
 
     name: str
@@ -202,8 +202,8 @@ class Timing:
 class Layer:
     """Neurons ("integrate"), pooling by lateral inhibition ("maximum"), or the "readout".
 
-    In a network of first spikes neurons are "first-spike", and a "delay" repeats the spikes of its ``source`` later;
-    all but the readout have ``slots``. Of first spikes, a maximum sends the earliest of each window.
+    In a first-spike network neurons are "first-spike", and a "delay" repeats the spikes of its ``source`` later;
+    all but the readout have ``slots``. For first spikes, a maximum sends the earliest of each window.
 
     ``unit`` is the real value of 1 in charge and potentials, a power of two for each channel: as many as ``shape`` has
     on ``axis`` (from 0, without the batch); one number for the readout. ``bias``, ``threshold``, ``initial`` broadcast
@@ -302,9 +302,9 @@ def sends(table: Mapping[str, Layer | Entrance], window: int, name: str, t: int)
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """What a run of the whole-number form takes: the integers of each entrance, and the number of steps.
+    """The inputs of a run of the integer form: the integers of each entrance, and the number of steps.
 
-    ``raw``: the whole numbers of each ``Front``, by its name.
+    ``raw``: the integers of each ``Front``, by its name.
     """
 
     entering: dict[str, Integers]
@@ -314,7 +314,7 @@ class Samples:
 
 @dataclass(frozen=True, eq=False)
 class Trains:
-    """What a run gives: levels of each spiking layer (T, batch, *shape), and the readout's totals (batch, *shape).
+    """The result of a run: levels of each spiking layer (T, batch, *shape), and the readout's totals (batch, *shape).
 
     ``potentials``: those of neuron layers after the last step and its reset (batch, *shape), where a format tells them.
     ``ties``: how often a potential was exactly at the edge of another level, where the run tells it.

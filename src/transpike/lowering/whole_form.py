@@ -1,4 +1,4 @@
-"""From a program on the exact grid to its whole-number form, and from inputs to the integers that enter it.
+"""From a program on the exact grid to its integer form, and from inputs to the integers that enter it.
 
 Refuses by name what has no such form, and says what to change.
 """
@@ -35,10 +35,10 @@ from transpike.readouts.spike_count import SpikeCount
 
 
 def whole_form(program: Program, timesteps: int, ends: tuple[int, int] | None = None) -> Whole:
-    """The whole-number form of a program for runs of up to ``timesteps`` steps.
+    """The integer form of a program for runs of up to ``timesteps`` steps.
 
-    ``ends``: the smallest and the largest input of a network that takes whole numbers (``Preprocessing.whole``).
-    Raises UnsupportedModel, naming layer, reason and way out, for what has none: see docs/export.md.
+    ``ends``: the smallest and the largest input of a network that takes integers (``Preprocessing.whole``).
+    Raises UnsupportedModel, naming layer, reason and remedy, for what has none: see docs/export.md.
     """
     exactness = _checked(program, timesteps)
     return _Former(program, exactness, timesteps, ends).form()
@@ -47,7 +47,7 @@ def whole_form(program: Program, timesteps: int, ends: tuple[int, int] | None = 
 def _checked(program: Program, timesteps: int) -> Exactness:
     exactness = program.lowered.exactness
     if exactness is None:
-        raise UnsupportedModel("the network has no exact grid, so no whole numbers; convert with exact_grid=True")
+        raise UnsupportedModel("the network has no exact grid, so no integers; convert with exact_grid=True")
     check_schedule(program)
     if program.schedule.mode == "slots":
         check_slots(program, timesteps)
@@ -61,12 +61,13 @@ def _checked(program: Program, timesteps: int) -> Exactness:
         )
     if not is_plain(program.readout, (AccumulatedMembrane, SpikeCount, DelayedWindow, EarliestSpike)):
         raise UnsupportedModel(
-            f"the readout {type(program.readout).__name__} has no whole-number form, only totals over steps have: "
+            f"the readout {type(program.readout).__name__} has no integer form, only totals over steps have: "
             "convert with readout=AccumulatedMembrane()"
         )
     if _delay(program) >= timesteps:
         raise UnsupportedModel(
-            f"the readout excludes the first {_delay(program)} steps, and {timesteps} are exported: export more steps"
+            f"the readout excludes the first {_delay(program)} steps, but only {timesteps} are exported: export more "
+            "steps"
         )
     if program.encoder.spike_scale is None and not program.encoder.is_constant:
         raise UnsupportedModel(
@@ -118,7 +119,7 @@ class _Former:
     def _spikes(self, node: Node) -> None:
         alphabet, scale = self.lowered.alphabets[node.name], self.lowered.spike_scales[node.name]
         if not alphabet.levels or alphabet.kind not in ("binary", "ternary", "levels", "time"):
-            raise UnsupportedModel(f"{node.name} sends {alphabet} spikes, which have no whole-number form")
+            raise UnsupportedModel(f"{node.name} sends {alphabet} spikes, which have no integer form")
         assert scale is not None
         low = -alphabet.levels if alphabet.signed else 0
         self.ends[node.name] = (low, alphabet.levels)
@@ -130,11 +131,11 @@ class _Former:
         pool, source, where = cell.pool, self.table[node.inputs[0]], f"{node.name} ({cell.describe()})"
         plain = is_plain(cell, LateralInhibition) and not cell.period and not cell.pre_simulation_steps
         if not plain and not is_plain(cell, MaximumOfEstimates):
-            raise UnsupportedModel(f"{where} restarts during a run, which the whole-number form does not")
+            raise UnsupportedModel(f"{where} restarts during a run, which the integer form does not")
         if not sends_levels(self.lowered, source):
             raise UnsupportedModel(
                 f"{where} pools what {source.name} ({source.op.describe()}) makes of spikes, not the spikes of one "
-                "layer: put the pooling directly behind an activation"
+                "layer: put the pooling directly after an activation"
             )
         if (
             not is_plain(pool, MaxPool)

@@ -16,7 +16,7 @@ from transpike.ops.add import Add
 from transpike.ops.average import AvgPool, Mean
 
 MOST_SUMMED = 128
-"""The largest number of levels that are added before a weight: each of them is a term of its own."""
+"""The largest number of levels that are added before a weight: each of them is a separate term."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ def sends_levels(lowered: Lowered, node: Node) -> bool:
 
 
 def paths(lowered: Lowered, table: Mapping[str, Node], name: str) -> Iterator[Path]:
-    """All ways of levels to the wire ``name``; constant currents are no levels."""
+    """All ways of levels to the wire ``name``; constant currents are not levels."""
     node = table[name]
     if sends_levels(lowered, node):
         yield Path(name)
@@ -171,7 +171,7 @@ def matrix(table: Mapping[str, Node], path: Path, most: int) -> Tensor | None:
 
 
 def onward(lowered: Lowered, known: Mapping[str, Tensor], *, magnitude: bool = False) -> dict[str, Tensor]:
-    """``known`` values of constant currents, and what they are on the wires behind them while no neuron fires."""
+    """``known`` values of constant currents, and what they are on the wires after them while no neuron fires."""
     found = dict(known)
     shapes = {node.name: node.shape for node in lowered.nodes}
     for node in lowered.nodes:

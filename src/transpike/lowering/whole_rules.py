@@ -1,4 +1,4 @@
-"""From a neuron to its rule in the whole-number form: threshold, initial potential, and which level it sends."""
+"""From a neuron to its rule in the integer form: threshold, initial potential, and which level it sends."""
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -35,7 +35,7 @@ ENDLESS = 2**60
 
 @dataclass(frozen=True, eq=False)
 class Unit:
-    """What a layer of neurons is in whole numbers, as the fields of ``Layer``."""
+    """What a layer of neurons is in integers, as the fields of ``Layer``."""
 
     threshold: Integers
     initial: Integers
@@ -62,7 +62,7 @@ def unit_of(cell: Cell, where: str, grid: Tensor, timesteps: int) -> Unit:
 
 
 def check_cell(cell: Cell, where: str) -> None:
-    """Raises UnsupportedModel, which begins with ``where``, for a cell that is no neuron with a rule."""
+    """Raises UnsupportedModel, which begins with ``where``, for a cell that is not a neuron with a rule."""
     held = (
         IntegrateAndFire, Burst, MultiThreshold, SignedMultiThreshold, SignedIntegrateAndFire, SignedEncoder,
         SigmaDelta,
@@ -70,7 +70,7 @@ def check_cell(cell: Cell, where: str) -> None:
     leaks = isinstance(cell, IntegrateAndFire) and cell.leak != 1
     settles = isinstance(cell, SignedIntegrateAndFire) and cell.rule == "pascal"
     if not is_plain(cell, held) or leaks or settles:
-        raise UnsupportedModel(f"{where} ({cell.describe()}) has no whole-number form: {_reason(cell)}")
+        raise UnsupportedModel(f"{where} ({cell.describe()}) has no integer form: {_reason(cell)}")
 
 
 def _rule(cell: Cell, where: str, grid: Tensor) -> Rule:
@@ -82,13 +82,13 @@ def _rule(cell: Cell, where: str, grid: Tensor) -> Rule:
     if is_plain(cell, SignedMultiThreshold):
         return Rule("either", cell.most)
     if is_plain(cell, SignedEncoder):
-        return Rule("both")  # m < 0, of whole numbers
+        return Rule("both")  # m < 0, of integers
     if not is_plain(cell, SignedIntegrateAndFire):
         return Rule()
     if cell.rule == "snm":
         return Rule("signed", below=compact(integers(cell.threshold.expand(grid.shape), grid, where)))
     depth = cell.depth if cell.rule == "dual" else 0.0
-    below = torch.floor((depth * cell.threshold.double()) / grid) + 1  # m < −d θ, of whole numbers
+    below = torch.floor((depth * cell.threshold.double()) / grid) + 1  # m < −d θ, of integers
     return Rule("signed", below=compact(below.numpy().astype(np.int64)))
 
 
@@ -105,9 +105,9 @@ def _follow(cell: SigmaDelta, where: str, grid: Tensor, beyond: int) -> Follow:
         lines = _lines(source, grid.ndim)
     if lines is None:
         raise UnsupportedModel(
-            f"{where} ({cell.describe()} of {source.describe()}) has no whole-number form: only functions of one or "
-            "two lines have (ReLU, clips, leaky and parametric ReLU, the value itself), and quantised clips; use a "
-            "network of these"
+            f"{where} ({cell.describe()} of {source.describe()}) has no integer form: only piecewise-linear "
+            "functions with one or two pieces have one (ReLU, clips, leaky and parametric ReLU, identity), and "
+            "quantised clips; use a network of these"
         )
     given = [value.detach().double().expand(grid.shape).numpy() for value in (cell.threshold, cell.initial, *lines)]
     small = [compact(value) for value in (grid.numpy(), *given)]
@@ -116,7 +116,7 @@ def _follow(cell: SigmaDelta, where: str, grid: Tensor, beyond: int) -> Follow:
     found = [numbers(beyond, *row) for row in rows]
     if not all(row[-1] for row in found):
         raise UnsupportedModel(
-            f"{where} ({cell.describe()}) has no whole-number form: its levels are no whole parts of its threshold; "
+            f"{where} ({cell.describe()}) has no integer form: its levels are not integer fractions of its threshold; "
             "use a threshold that is the quantiser's step"
         )
     if max(abs(value) for row in found for value in row) >= WIDEST:
@@ -126,7 +126,7 @@ def _follow(cell: SigmaDelta, where: str, grid: Tensor, beyond: int) -> Follow:
 
 
 _TOO_WIDE = (
-    "has no whole-number form: its function needs more than 62 bits; convert with fewer time steps, with input_bits=8, "
+    "has no integer form: its function needs more than 62 bits; convert with fewer time steps, with input_bits=8, "
     "or with a slope that is a power of two"
 )
 
@@ -200,7 +200,7 @@ def _stairs(
 ) -> tuple[int, ...]:
     """The numbers of ``Follow`` for ``ceiling / L · clip(⌊L z / ceiling + shift⌋, 0, L)``, L = ``levels``.
 
-    The last one, ``times``, is 0 if the stairs are no whole parts of the threshold.
+    The last one, ``times``, is 0 if the stairs are not integer fractions of the threshold.
     """
     slope, start = Fraction(grid) * levels / Fraction(ceiling), Fraction(shift)
     stair = Fraction(ceiling) / levels / Fraction(threshold) * PARTS
@@ -215,7 +215,7 @@ def _stairs(
 
 
 def after_firing(layer: Layer, low: Integers, high: Integers) -> tuple[Integers, Integers]:
-    """The range of potentials behind the reset, for potentials from ``low`` to ``high`` before it."""
+    """The range of potentials after the reset, for potentials from ``low`` to ``high`` before it."""
     rule, threshold = layer.rule, layer.threshold
     if rule.follow is not None:
         return low, high
@@ -236,21 +236,21 @@ def after_firing(layer: Layer, low: Integers, high: Integers) -> tuple[Integers,
 
 
 def _reason(cell: Cell) -> str:
-    """Why a cell has no whole-number form, and the way out."""
+    """Why a cell has no integer form, and the remedy."""
     if is_plain(cell, IntegrateAndFire):
         return "a leak multiplies its potential by a fraction in each step; convert with leak=1"
     if isinstance(cell, Switched):
-        return "two spikes stand for a current that stays on; the recipe ecc in whole windows has the same counts"
+        return "two spikes represent a current that stays on; the recipe ecc in whole windows has the same counts"
     if isinstance(cell, SignedIntegrateAndFire):
         return "its spikes are corrected in silent steps; use a recipe with another rule, such as snm or fast-snn"
     if isinstance(cell, MaximumOfEstimates):
         return "it takes the maximum of real numbers; use granularity='layer' or 'channel'"
     if isinstance(cell, MaximumInTime):
-        return "its spikes or currents are no maximum of counts; convert with pooling='lateral-inhibition'"
+        return "its spikes or currents are not a maximum of counts; convert with pooling='lateral-inhibition'"
     if cell.gain == "reciprocal":
         return "what it sends in step t is divided by t; use a recipe with unit gain, such as sigma-delta"
     if cell.is_delay:
         return "it repeats its input later; use a recipe without delays"
     if cell.unit is None:
         return "only its step() defines it; use a recipe of plain integrate-and-fire neurons, such as ecc"
-    return "its potential is no sum of whole charges with fixed thresholds; use a recipe such as ecc or few-steps"
+    return "its potential is not a sum of integer charges with fixed thresholds; use a recipe such as ecc or few-steps"

@@ -1,4 +1,4 @@
-"""The run of a whole-number network: the specification of every exporter, in integers."""
+"""The run of an integer network: the specification of every exporter, in integers."""
 
 from dataclasses import replace
 from itertools import product
@@ -203,7 +203,7 @@ class _FirstSpikes(_Run):
 
 
 def charge_of(front: Front, raw: Integers) -> Integers:
-    """The charge, (batch, outputs, …), of an input of whole numbers (batch, *shape)."""
+    """The charge, (batch, outputs, …), of an input of integers (batch, *shape)."""
     x = torch.from_numpy(rearranged(front.term, raw)).double()
     found = multiplied(front.term, torch.from_numpy(front.term.weight).double(), x).numpy()
     return np.rint(found / np.exp2(front.shift)).astype(np.int64)
@@ -219,7 +219,7 @@ def rearranged(term: Term, levels: Integers) -> Integers:
 
 
 def multiplied(term: Term, weight: Tensor, x: Tensor) -> Tensor:
-    """The charge of a term; float64 adds whole numbers below 2⁵³ exactly."""
+    """The charge of a term; float64 adds integers below 2⁵³ exactly."""
     if term.kind == "scale":
         return x * weight
     if term.kind == "linear":

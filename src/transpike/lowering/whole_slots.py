@@ -1,4 +1,4 @@
-"""First spikes in whole numbers: when a layer fires, what its potential must reach in each slot, and what it sends."""
+"""First spikes in integers: when a layer fires, what its potential must reach in each slot, and what it sends."""
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ def check_slots(program: Program, window: int) -> None:
     encoder = program.encoder
     if not encoder.is_constant and not is_plain(encoder, FirstSpikes):
         raise UnsupportedModel(
-            f"the encoder {type(encoder).__name__} has no whole-number form in time slots: use FirstSpikes() or "
+            f"the encoder {type(encoder).__name__} has no integer form in time slots: use FirstSpikes() or "
             "ConstantCurrent()"
         )
     for node in program.lowered.nodes:
@@ -55,7 +55,7 @@ class Slotting:
         if not is_plain(cell, Retimed) or slots is None:
             raise UnsupportedModel(
                 f"{node.name} ({cell.describe()}) delays what {source.name} ({source.op.describe()}) makes of spikes, "
-                "or currents, not the spikes of one layer: begin the shortcut directly behind an activation"
+                "or currents, not the spikes of one layer: begin the shortcut directly after an activation"
             )
         later = Slots(slots.before + self.times.lag, slots.levels, wait=self.times.lag)
         return Layer(node.name, "delay", node.shape, 0, np.ones(1), source=source.name, slots=later)
@@ -63,7 +63,7 @@ class Slotting:
     def first_spikes(self, node: Node, cell: Cell, unit: Tensor) -> Slots:
         """The slots of a layer of neurons; ``unit`` (*shape) is that of the potentials.
 
-        A threshold is compared in float64, also by the reference engine, so that the smallest whole number that reaches
+        A threshold is compared in float64, also by the reference engine, so that the smallest integer that reaches
         it decides alike. Raises UnsupportedModel for other cells.
         """
         _check(node, cell)
@@ -83,16 +83,16 @@ class Slotting:
 
 def _check(node: Node, cell: Cell) -> None:
     if not is_plain(cell, (FirstSpike, FirstCrossing)):
-        raise UnsupportedModel(f"{node.name} ({cell.describe()}) has no whole-number form: {_reason(cell)}")
+        raise UnsupportedModel(f"{node.name} ({cell.describe()}) has no integer form: {_reason(cell)}")
     if bool(cell.initial.any()):
         raise UnsupportedModel(
-            f"{node.name} ({cell.describe()}) starts with charge, which has no whole-number form in time slots: put it "
+            f"{node.name} ({cell.describe()}) starts with charge, which has no integer form in time slots: put it "
             "into the bias"
         )
 
 
 def _reason(cell: Cell) -> str:
-    """Why a cell of a network of time slots has no whole-number form, and the way out."""
+    """Why a cell of a network of time slots has no integer form, and the remedy."""
     if isinstance(cell, (Latched, Integrator)):
         return f"a spike is a current that remains, and not one level; {WAY_OUT}"
     if isinstance(cell, ExactReLU):

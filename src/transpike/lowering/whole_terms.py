@@ -1,4 +1,4 @@
-"""From the ways of levels to the terms of the whole-number form: weights as integers, wiring as indices."""
+"""From the ways of levels to the terms of the integer form: weights as integers, wiring as indices."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -24,7 +24,7 @@ from transpike.ops.scale import Scale
 
 Number = TypeVar("Number", np.int64, np.float64)
 MOST_WEIGHTS = 2**22
-"""The largest matrix that stands for a way that has no smaller form."""
+"""The largest matrix that represents a way that has no smaller form."""
 
 
 def integers(values: Tensor, unit: Tensor, where: str) -> Integers:
@@ -32,14 +32,14 @@ def integers(values: Tensor, unit: Tensor, where: str) -> Integers:
     found = (values.double() / unit).numpy()
     whole = np.rint(found)
     if not np.array_equal(found, whole):
-        raise UnsupportedModel(f"{where} is not on the grid, so it has no whole numbers; convert with exact_grid=True")
+        raise UnsupportedModel(f"{where} is not on the grid, so it has no integers; convert with exact_grid=True")
     return whole.astype(np.int64)
 
 
 def terms_of(table: Mapping[str, Node], path: Path, unit: Tensor, reader: str) -> list[Term]:
     """The terms of one way of levels to the layer ``reader``; ``unit`` is (*shape).
 
-    Raises UnsupportedModel for a way that has no form with whole numbers of a reasonable size.
+    Raises UnsupportedModel for a way that has no form with integers of a reasonable size.
     """
     found = _layer_of_weights(table, path, unit)
     if found is not None:
@@ -53,7 +53,7 @@ def terms_of(table: Mapping[str, Node], path: Path, unit: Tensor, reader: str) -
 
 
 def front_of(table: Mapping[str, Node], wire: str, unit: Tensor, ends: tuple[int, int]) -> Front | None:
-    """How the constant current of a wire comes from an input of whole numbers through one layer of weights.
+    """How the constant current of a wire comes from an input of integers through one layer of weights.
 
     ``unit`` (*shape) is that of the charge; ``ends`` the smallest and the largest input. None for other currents.
     """
@@ -103,9 +103,9 @@ def _too_large(path: Path, reader: str) -> str:
         reason = "no layer of weights lies before the neuron: put one there"
     else:
         reason = (
-            "what stands between the layer of weights and the neuron moves or mixes currents: move it behind the neuron"
+            "what stands between the layer of weights and the neuron moves or mixes currents: move it after the neuron"
         )
-    return f"{ways} has no form with whole numbers of a reasonable size: {reason}"
+    return f"{ways} has no form with integers of a reasonable size: {reason}"
 
 
 def _layer_of_weights(table: Mapping[str, Node], path: Path, unit: Tensor) -> list[Term] | None:

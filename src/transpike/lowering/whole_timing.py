@@ -1,4 +1,4 @@
-"""When the layers of a whole-number network add what is constant and when they fire, by the schedule of the program."""
+"""When the layers of an integer network add what is constant and when they fire, by the schedule of the program."""
 
 from transpike.core.schedule import depths
 from transpike.errors import SettingError, UnsupportedModel
@@ -40,7 +40,7 @@ class Times:
 
 
 def check_schedule(program: Program) -> None:
-    """Raises UnsupportedModel for a schedule that has no whole-number form."""
+    """Raises UnsupportedModel for a schedule that has no integer form."""
     schedule, readout = program.schedule, program.readout
     reason = ""
     if schedule.gain == "reciprocal":
@@ -50,10 +50,10 @@ def check_schedule(program: Program) -> None:
     elif schedule.mode not in ("steps", "windows", "differences", "slots"):
         reason = "only streaming, windows, time slots and differences of unit gain have: use a recipe such as ecc"
     if reason:
-        raise UnsupportedModel(f"{schedule} has no whole-number form: {reason}")
+        raise UnsupportedModel(f"{schedule} has no integer form: {reason}")
     if schedule.mode != "steps" and readout.every_step:
         raise UnsupportedModel(
-            f"the readout {type(readout).__name__} excludes single steps, which has no whole-number form under "
+            f"the readout {type(readout).__name__} excludes single steps, which has no integer form under "
             f"{schedule}: convert with readout=AccumulatedMembrane()"
         )
 
@@ -63,4 +63,4 @@ def check_steps(program: Program, window: int, steps: int, timesteps: int) -> No
     if window and timesteps != steps:
         raise SettingError(f"a network with windows of {window} steps runs for {steps} steps, not {timesteps}")
     if not 1 <= timesteps <= steps:
-        raise SettingError(f"timesteps must be from 1 to {steps}, those of the whole-number form")
+        raise SettingError(f"timesteps must be from 1 to {steps}, those of the integer form")

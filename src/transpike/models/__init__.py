@@ -56,7 +56,7 @@ def _network(function: Callable[[int, int], nn.Module], name: str, **details: An
     try:
         return Model(name, function, **{"input_shape": (), "preprocessing": Preprocessing(), **details})
     except TypeError as error:
-        raise SettingError(f"the network {name!r} does not take these details: {error}") from error
+        raise SettingError(f"the network {name!r} does not accept these arguments: {error}") from error
 
 
 members: tuple[Model, ...] = family("network", Model, holds="instances", wrap=_network).own(globals())
@@ -96,7 +96,7 @@ def build(
     published = weights == "default"
     if published and kind not in ("torchvision", "timm"):
         own = ", or weights='pretrained' if transpike has trained it" if kind == "zoo" else ""
-        raise SettingError(f"only torchvision: and timm: have weights='default'; give {spec} a safetensors file{own}")
+        raise SettingError(f"only torchvision: and timm: have weights='default'; pass {spec} a safetensors file{own}")
     ready = trained(spec) if weights == PRETRAINED else None
     if ready is not None:
         num_classes, in_channels = _as_trained(ready, num_classes, in_channels)
@@ -108,7 +108,7 @@ def build(
         module, model = source(name, num_classes or 1000, in_channels or 3, published)
     elif kind == "file":
         if num_classes is not None or (in_channels is not None and input_shape is None):
-            raise SettingError(f"{spec} is a finished program; num_classes and in_channels cannot be chosen")
+            raise SettingError(f"{spec} is an exported program; num_classes and in_channels cannot be changed")
         module, model = from_file(name, trust, input_shape)
     elif kind == "py":
         module, model = from_python(name, num_classes, None if input_shape else in_channels)
@@ -145,7 +145,7 @@ def _from_zoo(name: str, num_classes: int | None, in_channels: int | None) -> tu
         raise SettingError(f"the zoo has no network {name!r}{elsewhere(name, models)}; known: {known}{hint()}")
     model = models[name]
     if in_channels is None and not model.input_shape:
-        raise SettingError(f"zoo:{name} has no input shape; give input_shape or in_channels")
+        raise SettingError(f"zoo:{name} has no input shape; pass input_shape or in_channels")
     classes, channels = num_classes or model.num_classes, in_channels or model.input_shape[0]
     preprocessing = model.preprocessing
     if model.input_shape and channels != model.input_shape[0]:

@@ -17,7 +17,7 @@ IGNORED = ("n_averaged",)
 SHOWN = 6
 """Names of one kind in a message."""
 MODULES = 20_000
-"""Modules of a network that was saved whole, at most: a damaged file may name the same ones again and again."""
+"""Modules of a network that was saved whole, at most: a damaged file may name the same ones repeatedly."""
 
 
 def candidates(found: Any) -> dict[str, Weights]:
@@ -100,11 +100,11 @@ def _said(old: list[str], new: list[str], prefix: str, add: str) -> str:
         head = old[index].removesuffix(new[index])
         if all(one == head + other for one, other in zip(old, new, strict=True)):
             return f"names without the prefix {head!r}"
-    return f"{old[index]!r} read as {new[index]!r}, and all names alike"
+    return f"{old[index]!r} read as {new[index]!r}, and all other names in the same way"
 
 
 def misfits(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
-    """What prevents these weights from being loaded, a line each; long lists are shortened."""
+    """The reasons why these weights cannot be loaded, one line each; long lists are shortened."""
     missing = [
         f"missing in the file: {name} {list(tensor.shape)}"
         for name, tensor in wanted.items()
@@ -139,7 +139,7 @@ def way_out(given: Weights, wanted: Mapping[str, Tensor], source: str, target: s
             continue
         rest = len(given) - len(chosen)
         what = f"The names that begin with {head!r} fit" if head else "All that the network needs is in the file"
-        what += f"; {rest} other{'s are' if rest > 1 else ' is'} left over. If the network is right, leave them out:"
+        what += f"; {rest} other{'s are' if rest > 1 else ' is'} not used. If the network is correct, drop them:"
         wish = f"if k.startswith({head!r})" + (f" and k[{len(head)}:] not in {few}" if few else "")
         return f"{what}\n{_command(source, target, f'{{k[{len(head)}:]: v for k, v in w.items() {wish}}}')}"
     names = _renaming(given, wanted)
@@ -149,7 +149,7 @@ def way_out(given: Weights, wanted: Mapping[str, Tensor], source: str, target: s
     what = f"The shapes fit if names are replaced, like {one!r} by {other!r} ({len(names)} names)"
     if len(names) > 4 * SHOWN:
         return f"{what}; transpike.models.read_weights({source!r}) returns the tensors by name."
-    return f"{what}. If that is what is meant:\n" + _command(
+    return f"{what}. If this is intended:\n" + _command(
         source, target, f"{{{names}.get(k, k): v for k, v in w.items()}}"
     )
 

@@ -91,7 +91,7 @@ def from_file(path: str, trust: bool, input_shape: tuple[int, ...] | None = None
     except Exception as error:  # torch raises whatever its zip reader, JSON reader and unpickler raise
         raise CheckpointError(
             f"{path} is not a program saved by torch.export.save, or is damaged ({type(error).__name__}: {error}). "
-            "For a file of weights, name the network (zoo:, torchvision:, timm:, py:) and give the file as weights"
+            "For a file of weights, name the network (zoo:, torchvision:, timm:, py:) and pass the file as weights"
         ) from error
 
     def build(classes: int, channels: int) -> nn.Module:

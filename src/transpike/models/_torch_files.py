@@ -60,7 +60,7 @@ def _read_zip(path: Path, file: BinaryIO) -> Any:
         root = main.removesuffix("data.pkl")
         if root + "constants.pkl" in names:
             raise CheckpointError(
-                f"{path} is a TorchScript program, not weights. Take its weights, where you trust its origin:\n"
+                f"{path} is a TorchScript program, not weights. If you trust its origin, extract its weights:\n"
                 + command(path, "torch.jit.load({path}, map_location='cpu').state_dict()")
             )
 
@@ -70,7 +70,7 @@ def _read_zip(path: Path, file: BinaryIO) -> Any:
             return archive.read(root + name)
 
         if root + "byteorder" in names and record("byteorder") != b"little":
-            raise CheckpointError(f"{path} was written by a machine of another byte order; save it again on this one")
+            raise CheckpointError(f"{path} was written on a machine with another byte order; save it again on this one")
         unpickler = _Unpickler(io.BytesIO(record("data.pkl")), encoding="utf-8")
         found = unpickler.load()
         return _finished(found, lambda key: record(f"data/{key}"))
@@ -81,8 +81,8 @@ def _read_stream(path: Path, file: BinaryIO) -> Any:
     size = path.stat().st_size
     if file.read(len(MAGIC)) != MAGIC:
         raise CheckpointError(
-            f"{path} is a pickle of another program than torch.save, which can run any code when it is opened, so it "
-            "is not read. Convert it once, where you trust its origin:\n"
+            f"{path} is a pickle that torch.save did not write. A pickle can run any code when it is opened, so it "
+            "is not read. If you trust its origin, convert it once:\n"
             + command(path, "pickle.loads(pathlib.Path({path}).read_bytes())", "import pathlib, pickle, torch")
         )
     for _ in ("version", "system"):

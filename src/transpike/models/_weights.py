@@ -18,7 +18,7 @@ def load_weights(module: nn.Module, path: str | Path) -> dict[str, str]:
     """Copy the weights of a file into ``module`` (in place); returns the file's metadata.
 
     The file is safetensors, or one of ``torch.save``: a state dict, a checkpoint that holds one in a dictionary, or a
-    whole module. It is read without running code and without importing what it names. Of several sets of weights the
+    whole module. It is read without running code and without importing what it names. Among several sets of weights the
     one that fits is taken; if several fit, ``FILE#KEY`` selects one, as in ``checkpoint.pth#model_ema``. Prefixes that
     all names share, and those of DataParallel and torch.compile, are removed. ``"remark"`` in the result states what
     was selected and renamed. Half precision is converted to the module's type.
@@ -35,11 +35,13 @@ def load_weights(module: nn.Module, path: str | Path) -> dict[str, str]:
     for name, tensor in weights.items():
         if tensor.dtype not in DTYPES:
             raise CheckpointError(
-                f"{path}: the tensor {name} is {tensor.dtype}, and weights are real numbers of 16 to 64 bits: convert "
-                "it, with tensor.float()"
+                f"{path}: the tensor {name} is {tensor.dtype}, but weights must be floating-point numbers of 16 to 64 "
+                "bits: convert it with tensor.float()"
             )
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-            raise CheckpointError(f"{path}: the tensor {name} holds NaN or infinite values; the training has diverged")
+            raise CheckpointError(
+                f"{path}: the tensor {name} contains NaN or infinite values; the training has diverged"
+            )
     # only BatchNorm's num_batches_tracked may be missing here, and evaluation does not need it
     module.load_state_dict(weights, strict=False)
     return metadata | ({"remark": f"{path.name}: {remark}"} if remark else {})
@@ -52,7 +54,7 @@ def read_weights(path: str | Path) -> Weights:
     """
     _, found, _, path = read(path)
     if len(found) > 1:
-        raise CheckpointError(f"{path} holds several sets of weights: {_choices(found, path)}")
+        raise CheckpointError(f"{path} contains several sets of weights: {_choices(found, path)}")
     return next(iter(found.values()))
 
 
@@ -77,10 +79,10 @@ def read(path: str | Path) -> tuple[dict[str, str], dict[str, Weights], str, Pat
         found = candidates(_torch_files.read(file))
     if place:
         if place not in found:
-            raise CheckpointError(f"{file} holds no weights under {place!r}: {_choices(found, file)}")
+            raise CheckpointError(f"{file} contains no weights under {place!r}: {_choices(found, file)}")
         found = {place: found[place]}
     if not found:
-        raise CheckpointError(f"{file} holds no named tensors")
+        raise CheckpointError(f"{file} contains no named tensors")
     return metadata, found, place, file
 
 
@@ -119,7 +121,7 @@ def _fitting(found: dict[str, Weights], place: str, module: nn.Module, path: Pat
     first = next(iter(fitting), "")
     if len(fitting) > 1 and not all(same(weights, fitting[first][0]) for weights, _ in fitting.values()):
         raise CheckpointError(
-            f"{path} holds several sets of weights that fit {type(module).__name__}: {_choices(fitting, path)}"
+            f"{path} contains several sets of weights that fit {type(module).__name__}: {_choices(fitting, path)}"
         )
     if not fitting:
         closest = min(found, key=lambda key: len(misfits(found[key], wanted)) - len(wanted.keys() & found[key].keys()))
@@ -139,7 +141,9 @@ def _no_fit(found: dict[str, Weights], key: str, wanted: dict[str, Tensor], modu
     weights = found[key]
     name = f"{path}#{key}" if key else str(path)
     others = (
-        f"\nIt also holds weights under {', '.join(map(repr, sorted(set(found) - {key})))}." if len(found) > 1 else ""
+        f"\nIt also contains weights under {', '.join(map(repr, sorted(set(found) - {key})))}."
+        if len(found) > 1
+        else ""
     )
     target = path.with_suffix("").name + "-renamed.safetensors"
     way = way_out(weights, wanted, name, target)

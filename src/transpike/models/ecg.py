@@ -28,7 +28,7 @@ class ECGClasses(nn.Module):
     """Beats (batch, in_channels, 180) → logits (batch, num_classes): three convolutions of 16, 32 and 32 channels.
 
     Source: kernels and channels of the second code of Yan, Zhou, Wong 2021; with batch normalisation, padding, dropout,
-    and pooling behind every convolution, which halves its multiplications.
+    and pooling after every convolution, which halves its multiplications.
     """
 
     def __init__(self, num_classes: int = 4, in_channels: int = 1) -> None:

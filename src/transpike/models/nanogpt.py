@@ -12,7 +12,7 @@ VOCABULARY, CONTEXT = 96, 64
 
 
 class Block(nn.Module):
-    """Attention to what came before, and a layer of GELUs, each behind a normalisation and around a shortcut."""
+    """Attention to what came before, and a layer of GELUs, each after a normalisation and around a shortcut."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()

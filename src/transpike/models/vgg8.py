@@ -1,4 +1,4 @@
-"""VGG-8 for 32x32 images: six convolutions behind a small first one, whose filters can whiten patches of the images."""
+"""VGG-8 for 32x32 images: six convolutions after a small first one, whose filters can whiten patches of the images."""
 
 from torch import Tensor, nn
 
@@ -12,7 +12,7 @@ class VGG8(nn.Module):
     """Images (batch, in_channels, height, width) → logits (batch, num_classes); any size from 16x16 on.
 
     ``stem`` sees patches of 2x2 pixels and has two filters for each of their dimensions, one of each sign, so that
-    nothing is lost by the ReLU behind it. Source of the stem: Coates and Ng 2012 (whitened patches), Page 2019.
+    nothing is lost by the ReLU after it. Source of the stem: Coates and Ng 2012 (whitened patches), Page 2019.
     """
 
     def __init__(self, num_classes: int = 10, in_channels: int = 3) -> None:

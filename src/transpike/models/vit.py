@@ -1,6 +1,6 @@
-"""A small vision transformer (Dosovitskiy et al. 2021, section 3.1), with normalisation in front of every part.
+"""A small vision transformer (Dosovitskiy et al. 2021, section 3.1), with normalisation before every part.
 
-Patches of 4×4 pixels become tokens; a class token, whose features are classified, is placed in front of them.
+Patches of 4×4 pixels become tokens; a class token, whose features are classified, is placed before them.
 """
 
 import torch
@@ -30,7 +30,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and two linear layers with GELU between them, each behind a normalisation and with a shortcut."""
+    """Attention and two linear layers with GELU between them, each after a normalisation and with a shortcut."""
 
     def __init__(self, features: int, heads: int) -> None:
         super().__init__()

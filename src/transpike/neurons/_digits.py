@@ -6,7 +6,7 @@ from torch import Tensor
 from transpike.errors import SettingError
 
 MOST_THRESHOLDS = 16
-_BITS = {  # whole numbers of the same size, half of the mantissa's range, and the bits of the exponent
+_BITS = {  # integers of the same size, half of the mantissa's range, and the bits of the exponent
     torch.float32: (torch.int32, 2**22, 0x7F800000),
     torch.float64: (torch.int64, 2**51, 0x7FF0000000000000),
 }
@@ -35,6 +35,4 @@ def check_threshold_count(threshold_count: int) -> None:
         or not isinstance(threshold_count, int)
         or not 1 <= threshold_count <= MOST_THRESHOLDS
     ):
-        raise SettingError(
-            f"threshold_count must be a whole number from 1 to {MOST_THRESHOLDS}, not {threshold_count!r}"
-        )
+        raise SettingError(f"threshold_count must be an integer from 1 to {MOST_THRESHOLDS}, not {threshold_count!r}")

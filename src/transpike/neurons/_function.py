@@ -1,4 +1,4 @@
-"""Base of neurons that follow a function of their own estimate."""
+"""Base of neurons that follow a function of their estimate."""
 
 from dataclasses import dataclass, replace
 from typing import Self

@@ -18,7 +18,7 @@ class ProductCell(Cell):
     """Axes, charges and state reads of the product ``op`` of two trains; nothing is multiplied.
 
     An event of one side adds the partner's state, once for each product in which its element has a part. The messages
-    are sums of several levels, which reports list as analogue. A third input holds truth values that hide pairs.
+    are sums of several levels, which reports list as analogue. A third input holds Boolean values that hide pairs.
     """
 
     alphabet: ClassVar[Alphabet] = GRADED

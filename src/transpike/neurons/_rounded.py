@@ -116,7 +116,7 @@ class RoundedProduct(RoundedOperator):
 
 @dataclass(frozen=True, eq=False)
 class RoundedMask(RoundedOperator):
-    """What a mask lets through of real numbers. They are exact sums, which every engine rounds alike."""
+    """The real numbers that a mask passes. They are exact sums, which every engine rounds alike."""
 
     near: ClassVar[float] = 0.0
 

@@ -17,7 +17,7 @@ class ThresholdNeuron(Neuron):
     channel with size 1 on every other axis, (channels, 1, 1) for images and (1, features) for tokens.
 
     ``spike_scale``: the charge of one spike for the next layers, if it is not θ, for example because thresholds were
-    trained after the weights behind them. Same shapes; None is θ. Raises SettingError for thresholds that are not
+    trained after the weights that follow them. Same shapes; None is θ. Raises SettingError for thresholds that are not
     positive and for values that are NaN or infinite.
     """
 

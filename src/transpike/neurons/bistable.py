@@ -18,7 +18,7 @@ LONGEST_PERIOD = 16
 
 def _check_period(period: int) -> None:
     if isinstance(period, bool) or not isinstance(period, int) or not 1 <= period <= LONGEST_PERIOD:
-        raise SettingError(f"period must be a whole number from 1 to {LONGEST_PERIOD}, not {period!r}")
+        raise SettingError(f"period must be an integer from 1 to {LONGEST_PERIOD}, not {period!r}")
 
 
 @dataclass(frozen=True, eq=False)

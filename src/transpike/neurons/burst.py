@@ -27,7 +27,7 @@ class Burst(ThresholdNeuron):
     def __post_init__(self) -> None:
         super().__post_init__()
         if isinstance(self.gamma, bool) or not isinstance(self.gamma, int) or self.gamma < 1:
-            raise SettingError(f"gamma must be a whole number of at least 1, not {self.gamma!r}")
+            raise SettingError(f"gamma must be an integer of at least 1, not {self.gamma!r}")
 
     def output_alphabet(self, *inputs: Alphabet) -> Alphabet:
         return Alphabet("levels", self.gamma) if self.gamma > 1 else Alphabet("binary")

@@ -43,7 +43,7 @@ class FirstSpike(ThresholdNeuron):
         super().__post_init__()
         if self.initial.device.type != "meta" and bool(self.initial.any()):
             raise SettingError(
-                "neurons of first spikes start at potential 0, because their closed form uses the charge only: put an "
+                "first-spike neurons start at potential 0, because their closed form uses the charge only: put an "
                 "initial charge into the bias, as CalibrateBias does"
             )
 
@@ -84,7 +84,7 @@ class FirstSpike(ThresholdNeuron):
 
 @dataclass(frozen=True, eq=False)
 class Retimed(Delay):
-    """Repeats its input as many slots later as neurons wait before they fire: the delay of a shortcut.
+    """Repeats its input later, by the slots that neurons wait before they fire: the delay of a shortcut.
 
     A spike that is passed on is counted again. Passes any alphabet.
     """

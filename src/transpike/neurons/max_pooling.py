@@ -123,7 +123,7 @@ class MaximumOfEstimates(MaximumInTime):
     """``E += x;  out_t = max(E_t) − max(E_{t−1})`` over each window, for differences with unit gain.
 
     What the messages add up to is the maximum of the inputs' estimates at every t, for windows that overlap or reach
-    into the padding too, and whole levels of one spike scale stay whole levels. Several digits may change at once.
+    into the padding too, and integer levels of one spike scale stay integer levels. Several digits may change at once.
     """
 
     modes: ClassVar[tuple[Mode, ...]] = ("differences",)
@@ -146,7 +146,7 @@ class MaximumOfEstimates(MaximumInTime):
         return (estimate, maximum), maximum - state[1]
 
     def scan(self, state: tuple[Tensor, Tensor], *trains: Tensor, t: int) -> tuple[tuple[Tensor, Tensor], Tensor, int]:
-        """Of the channels that hear something."""
+        """The number of channels that receive any input."""
         (estimate,), maximum, sent = steps_apart(
             self.pool, state[:1], state[1], trains, updates(self.pool.run), everything=False
         )

@@ -93,7 +93,7 @@ class SignedMultiThreshold(ThresholdNeuron):
 
     Q is ± the highest of θ, 2 θ … 2^{n−1} θ with ``|v| ≥ ¾ 2^i θ``, or 0; n = ``threshold_count``, ``threshold`` θ is
     one level. A negative spike is not limited by what was sent, so that the mean of the spikes follows the mean of the
-    input: ``mean s = mean x − (v(T) − v(0)) / T``. It encodes a wire and stands for no function.
+    input: ``mean s = mean x − (v(T) − v(0)) / T``. It encodes a wire and represents no function.
     Source: Huang et al. 2024 (ECMT, MM), multi-threshold neuron.
 
     >>> from transpike.activations import Unchanged

@@ -82,7 +82,7 @@ class OffsetCorrected(ThresholdNeuron):
         super().__post_init__()
         check_pre_simulation(self.pre_simulation_steps)
         if isinstance(self.rounds, bool) or not isinstance(self.rounds, int) or self.rounds < 1:
-            raise SettingError(f"rounds must be a whole number from 1 on, not {self.rounds!r}")
+            raise SettingError(f"rounds must be an integer of at least 1, not {self.rounds!r}")
 
     def init(self, *inputs: Tensor) -> State:
         return super().init(*inputs), ()
@@ -102,7 +102,7 @@ class OffsetCorrected(ThresholdNeuron):
     def check_steps(self, timesteps: int) -> None:
         if timesteps < self.pre_simulation_steps:
             raise SettingError(
-                f"a pre-simulation of {self.pre_simulation_steps} steps needs a run of at least as many, not "
+                f"a pre-simulation of {self.pre_simulation_steps} steps needs a run of at least that length, not "
                 f"{timesteps}: use more time steps, or fewer pre_simulation_steps"
             )
 
@@ -145,4 +145,4 @@ class OffsetCorrected(ThresholdNeuron):
 def check_pre_simulation(steps: int) -> None:
     """Raises SettingError unless ``steps`` is a positive integer."""
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise SettingError(f"pre-simulation must be a whole number of steps from 1 on, not {steps!r}")
+        raise SettingError(f"pre-simulation must be an integer number of steps, at least 1, not {steps!r}")

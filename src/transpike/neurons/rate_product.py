@@ -15,7 +15,7 @@ class RateProduct(ProductCell):
 
     The mean of the outputs is the product of the mean inputs at every t: ``P_t = S_a · S_b``, of which t² is the scale.
     An event of one side adds the partner's state, once for each product in which its element has a part. The messages
-    are real numbers, which reports list as analogue. Masks of truth values are further inputs of ``op``.
+    are real numbers, which reports list as analogue. Masks of Boolean values are further inputs of ``op``.
     Source: Huang et al. 2024 (ECMT, MM), expectation compensation of matrix products.
     """
 

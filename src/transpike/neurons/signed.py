@@ -38,7 +38,7 @@ class SignedIntegrateAndFire(ThresholdNeuron):
         super().__post_init__()
         if not 0 <= self.depth < float("inf"):
             raise SettingError(
-                f"depth must be a number from 0 on, not {self.depth!r}: the negative threshold is −depth θ"
+                f"depth must be a number of at least 0, not {self.depth!r}: the negative threshold is −depth θ"
             )
         if self.rule not in get_args(NegativeRule):
             raise SettingError(f"rule must be one of {', '.join(get_args(NegativeRule))}, not {self.rule!r}")

@@ -18,8 +18,8 @@ from transpike.neurons._threshold import ThresholdNeuron
 class SignedEncoder(ThresholdNeuron):
     """``m = v + x;  s = [m ≥ θ] − [m < 0];  v = m − θ s``: the spikes follow a value of either sign.
 
-    Unlike ``SignedIntegrateAndFire`` it may send more negative spikes than positive ones, so that it stands for no
-    rectification, but for the value itself. With v(0) = θ/2 the charge of its spikes is the nearest multiple of θ as
+    Unlike ``SignedIntegrateAndFire`` it may send more negative spikes than positive ones, so that it represents no
+    rectification, but for the identity. With v(0) = θ/2 the charge of its spikes is the nearest multiple of θ as
     long as it can follow: ``Q − θ N`` lies in [−θ/2, θ/2). Alphabet {−1, 0, 1}, soft reset, shapes as
     IntegrateAndFire. Closed form of a window: ``clip(⌊(Q + v(0)) / θ⌋, −T, T)``.
     Source: transpike's own; the step is that of PASCAL's neuron (Ramesh and Srinivasan 2025) without its final clip.

@@ -13,9 +13,10 @@ from transpike.neurons._rounded import RoundedProduct
 from transpike.neurons.apart import steps_apart, updates
 
 MANTISSA = 2.0**24
-"""Whole numbers up to which float32 adds exactly."""
+"""Integers up to which float32 adds exactly."""
 STATE_STEPS = 63
-"""Steps for which the grid has room: a sum of received levels is at most so many times the largest of one step."""
+"""Steps for which the grid has room: a sum of received levels is at most that number of times the largest of one
+step."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,8 +27,8 @@ class SpikeProduct(ProductCell):
     step. An event of one side adds the partner's state, once for each product in which its element has a part; nothing
     is multiplied, because a difference is a signed power of two, and the charge of a level is a factor of the stored
     states. With ``gain`` "reciprocal" a difference of step t counts 1/t, and what is sent t times as much. The messages
-    are sums of several levels, which reports list as analogue. A third input of truth values, which come before or with
-    the first differences, hides pairs (``Product.by_sample``).
+    are sums of several levels, which reports list as analogue. A third input of Boolean values, which come before or
+    with the first differences, hides pairs (``Product.by_sample``).
     """
 
     modes: ClassVar[tuple[Mode, ...]] = ("differences",)
@@ -51,7 +52,7 @@ class SpikeProduct(ProductCell):
         return (*sums, *hidden), steps * change
 
     def scan(self, state: tuple[Tensor, ...], *trains: Tensor, t: int) -> tuple[tuple[Tensor, ...], Tensor, int]:
-        """With unit gain: the product of the sums, of those samples and matrices that hear something."""
+        """With unit gain: the product of the sums, of those samples and matrices that receive input."""
         if self.gain == "reciprocal":
             return super().scan(state, *trains, t=t)
         before = self._product(*state)
@@ -59,7 +60,7 @@ class SpikeProduct(ProductCell):
         return sums, sent, 0
 
     def _product(self, first: Tensor, second: Tensor, *masks: Tensor) -> Tensor:
-        """The product of whole numbers in float32 where this is exact; of others in their own type."""
+        """The product of integers in float32 where this is exact; of others in their own type."""
         terms = first.shape[-1] if self.op.matrices else 1
         small = first.numel() and second.numel() and terms * first.abs().amax() * second.abs().amax() < MANTISSA
         if small and all(torch.equal(one, one.round()) for one in (first, second)):

@@ -13,16 +13,16 @@ from transpike.ops._parts import apart, parts
 from transpike.ops.arithmetic import Arithmetic, arithmetic
 
 PREDICATES = ("condition", "mask")
-"""Arguments of torch's operators that are truth values."""
+"""Arguments of torch's operators that are Boolean values."""
 INDICES = ("index", "indices")
-"""Arguments of torch's operators that are whole numbers."""
+"""Arguments of torch's operators that are integers."""
 
 
 @dataclass(frozen=True, eq=False)
 class AnalogueOp(Op):
     """An operator of torch, run unchanged: ``operator`` like "aten.silu.default".
 
-    ``arguments`` and ``options`` are its positional and keyword arguments; ("input", i) and ("constant", i) stand for
+    ``arguments`` and ``options`` are its positional and keyword arguments; ("input", i) and ("constant", i) represent
     tensors, the latter stored in ``constants``. Wires carry real numbers, so that comparisons give 1 and 0, which
     selections read. Raises FileError for operators that change their input.
     """
@@ -109,7 +109,7 @@ class AnalogueOp(Op):
 
 
 def _read_as(argument: str, value: Any) -> Any:
-    """The truth values, or the whole numbers of an index, that the real numbers of a wire stand for."""
+    """The Boolean values, or the integers of an index, that the real numbers of a wire represent."""
     if not isinstance(value, Tensor) or not value.is_floating_point():
         return value
     return value > 0.5 if argument in PREDICATES else value.round().long() if argument in INDICES else value
@@ -124,4 +124,4 @@ def resolve(operator: str) -> "torch._ops.OpOverload":
             raise AttributeError(operator)
         return getattr(getattr(torch.ops.aten, name), overload or "default")
     except AttributeError:
-        raise FileError(f"no operator is called {operator!r} in this version of torch") from None
+        raise FileError(f"there is no operator named {operator!r} in this version of torch") from None

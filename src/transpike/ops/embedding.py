@@ -1,4 +1,4 @@
-"""Vectors that are looked up by whole numbers."""
+"""Vectors that are looked up by integers."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,9 +13,9 @@ from transpike.errors import DataError
 
 @dataclass(frozen=True, eq=False)
 class Embedding(Op):
-    """``y = w[x]``: row x of ``weight`` (rows, features) for every whole number x, (batch, …) → (batch, …, features).
+    """``y = w[x]``: row x of ``weight`` (rows, features) for every integer x, (batch, …) → (batch, …, features).
 
-    ``one_hot(x, n)`` looks up rows of the unit matrix. It reads an input of whole numbers, so that its output is a
+    ``one_hot(x, n)`` looks up rows of the unit matrix. It reads an input of integers, so that its output is a
     constant current: no spike, and no multiplication.
     Raises DataError for numbers without a row.
     """
@@ -33,7 +33,7 @@ class Embedding(Op):
     def capture(cls, call: Call) -> Captured:
         if call.operator.startswith("one_hot"):
             if call["num_classes"] < 1:
-                raise Refused("its number of classes is the largest number of the data: give it, one_hot(x, classes)")
+                raise Refused("its number of classes is the largest number of the data: pass it, one_hot(x, classes)")
             return cls(weight=torch.eye(call["num_classes"])), (call.wire("self"),)
         weight = call.constant("weight")
         if weight is None:
@@ -46,7 +46,7 @@ class Embedding(Op):
             low, high = int(rows.min()), int(rows.max())
             if low < 0 or high >= len(self.weight):
                 raise DataError(
-                    f"an input is looked up among {len(self.weight)} rows, 0 to {len(self.weight) - 1}, and holds "
+                    f"an input is looked up among {len(self.weight)} rows, 0 to {len(self.weight) - 1}, but contains "
                     f"{low if low < 0 else high}"
                 )
         return self.weight[rows]

@@ -1,4 +1,4 @@
-"""Signals that truth values of an input let through."""
+"""Signals that Boolean values of an input let through."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -11,7 +11,7 @@ from transpike.core.op import Op, Shape, Shapes
 
 @dataclass(frozen=True, eq=False)
 class Mask(Op):
-    """``y = x`` where the second input is not 0, else 0: a product with truth values, which takes no multiplication.
+    """``y = x`` where the second input is not 0, else 0: a product with Boolean values, which takes no multiplication.
 
     The second input broadcasts against x. The pass ProductsOfWires makes it, as for the mean over the words of a
     sentence.

@@ -13,9 +13,9 @@ from transpike.core.op import Op, Shape, Shapes
 class MaskedSoftmax(Op):
     """``y = exp(x) / Σ exp(x)`` along ``axis``, over the places that no mask hides; y is 0 where one does.
 
-    ``mask`` is 1 where it hides; with ``by_sample`` a second input, truth values, hides more places of each sample.
+    ``mask`` is 1 where it hides; with ``by_sample`` a second input, Boolean values, hides more places of each sample.
     Both broadcast against (batch, *shape) of x; the batch is axis 0. The pass JoinMasks makes it from a mask of −inf
-    and the softmax behind it, so that no wire carries infinite values. A row whose places are all hidden gives NaN,
+    and the softmax after it, so that no wire carries infinite values. A row whose places are all hidden gives NaN,
     which every run reports as an error, or 0 with ``safe``, as attention of torch does.
     """
 
@@ -69,4 +69,4 @@ class MaskedSoftmax(Op):
         return (rows & seen).expand(changed[0].shape).flatten(1)[:, places]
 
     def describe(self) -> str:
-        return "softmax behind a mask"
+        return "softmax after a mask"

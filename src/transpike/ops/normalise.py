@@ -15,7 +15,7 @@ class Normalise(Op):
     """``y = x / max(‖x‖, ε)``, the length of x along ``axis`` (the batch is axis 0): torch.nn.functional.normalize.
 
     Capture makes it from a quotient of x and its norm, so that the length is computed of the same x that it divides: a
-    wire between the two would be encoded in spikes of its own, and a length that is still 0 would be divided by.
+    wire between the two would be encoded in separate spikes, and a length that is still 0 would be divided by.
     """
 
     role: ClassVar[Role] = "analogue"

@@ -14,7 +14,7 @@ class Pack(Op):
     """The last layer of a network with several outputs: (batch, *shape) each → (batch, N), with their ``structure``.
 
     One run then gives all of them, and readouts, engines and traces see one output. It takes currents, no levels: the
-    outputs of neurons enter it through a synapse of their own.
+    outputs of neurons enter it through a separate synapse.
     """
 
     role: ClassVar[Role] = "wiring"

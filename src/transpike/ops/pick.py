@@ -124,7 +124,7 @@ def _repeat_interleave(call: Call, x: Wire) -> Part:
 def _expand(call: Call, x: Wire) -> Part:
     shape = call.shapes[0]
     if len(shape) != len(x.shape):
-        raise Refused("it adds axes before the batch; add them with unsqueeze behind it")
+        raise Refused("it adds axes before the batch; add them with unsqueeze after it")
     part: Part = x
     for axis, (before, after) in enumerate(zip(x.shape, shape, strict=True), 1):
         if before != after:

@@ -18,7 +18,7 @@ class Product(Op):
     a and b have as many axes as y, (batch, …). The pass ProductsOfWires makes it from the analogue operator.
     ``hides`` "output": a mask hides elements of the matrix y, which are 0, and "first" those of a. Hidden elements take
     no products: in attention they are pairs of tokens that do not see each other. ``mask`` is 1 where it hides; with
-    ``by_sample`` a third input, truth values, hides more in each sample.
+    ``by_sample`` a third input, Boolean values, hides more in each sample.
     """
 
     role: ClassVar[Role] = "product"
@@ -37,7 +37,7 @@ class Product(Op):
         return self.by_sample
 
     def channel_axis_after(self, axes: Sequence[int], shapes: Sequence[tuple[int, ...]], shape: tuple[int, ...]) -> int:
-        """Of matrices: the axis of features that is not summed; axis 1, for example of heads, if there is none."""
+        """For matrices, the axis of features that is not summed; axis 1, for example of heads, if there is none."""
         if not self.matrices:
             return super().channel_axis_after(axes, shapes, shape)
         rank = len(shape)
@@ -88,7 +88,7 @@ class Product(Op):
 
     def describe(self) -> str:
         text = "matrix product" if self.matrices else "product"
-        return f"{text} behind a mask" if self.hides else text
+        return f"{text} after a mask" if self.hides else text
 
 
 def _common(scale: Tensor, axis: int) -> Tensor | None:

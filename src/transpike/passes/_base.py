@@ -31,7 +31,7 @@ class Thresholds(Pass):
 
     One threshold per layer, channel or neuron. A channel whose statistic is 0 takes its layer's largest threshold.
     A side of a two-sided function (``Rectify``) whose statistics are all 0 takes those of the other side.
-    ``spiking_output`` adds a neuron behind the last layer. Raises DataError for a layer that never fires on the
+    ``spiking_output`` adds a neuron after the last layer. Raises DataError for a layer that never fires on the
     calibration data.
     """
 
@@ -56,7 +56,7 @@ class Thresholds(Pass):
         return watch.result()
 
     def watch(self, graph: Graph, context: Context) -> "Watch | None":
-        """What ``measure`` reads from one run of all calibration data; None if it needs other runs."""
+        """The statistics that ``measure`` reads from one run of all calibration data; None if it needs other runs."""
         return None
 
     def measured(self, graph: Graph, context: Context, watch: "Watch | None" = None) -> dict[str, Tensor]:
@@ -100,11 +100,11 @@ class Thresholds(Pass):
         return graph.channel_axes
 
     def fires(self, graph: Graph, node: Node) -> bool:
-        """True where a neuron will be placed: at an activation, or behind the last layer."""
+        """True where a neuron will be placed: at an activation, or after the last layer."""
         return is_activation(node) or (self.spiking_output and node.name == graph.output.name)
 
     def sizes(self, node: Node, output: Tensor) -> Tensor:
-        """What a neuron has to send for the output of an activation, without its sign."""
+        """The magnitude that a neuron has to send for the output of an activation."""
         return output.abs() if encodes(node.op) else torch.relu(output)
 
     def rows(self, output: Tensor, axis: Axes) -> Tensor:
@@ -124,7 +124,7 @@ class Thresholds(Pass):
         if not float(largest) > 0:
             raise DataError(
                 f"{node.name} never fires on the calibration data (its threshold statistic is 0), so its threshold "
-                "would be 0; give more or other calibration data, raise the percentile, or remove the layer"
+                "would be 0; use more or different calibration data, raise the percentile, or remove the layer"
             )
         values = torch.where(values <= 0, largest, values)
         if self.granularity == "layer":
@@ -189,7 +189,7 @@ def encodes(op: object) -> bool:
 
 
 def behind(node: Node) -> str:
-    """The name of the neuron behind the last layer."""
+    """The name of the neuron after the last layer."""
     return f"{node.name}.neuron"
 
 
@@ -235,7 +235,7 @@ def _largest(value: Tensor, axis: int) -> Tensor:
 
 
 def with_neurons(graph: Graph, thresholds: dict[str, Tensor]) -> Graph:
-    """The graph with neurons instead of activations; a spiking output is a separate neuron behind the last layer."""
+    """The graph with neurons instead of activations; a spiking output is a separate neuron after the last layer."""
 
     def neuron(op: Op, threshold: Tensor) -> IntegrateAndFire:
         return IntegrateAndFire(op, threshold, torch.zeros_like(threshold))

@@ -31,11 +31,11 @@ class DelayedWindow(Readout):
     def __post_init__(self) -> None:
         whole = isinstance(self.delay, int) and not isinstance(self.delay, bool)
         if self.delay is not None and not (whole and self.delay >= 0):
-            raise SettingError(f"delay must be a whole number of steps from 0 on, or None, not {self.delay!r}")
+            raise SettingError(f"delay must be an integer number of steps, at least 0, or None, not {self.delay!r}")
         if self.share is not None and not 0 <= self.share < 1:
             raise SettingError(f"share must be in [0, 1), not {self.share!r}: it is the excluded share of T")
         if self.delay is not None and self.share is not None:
-            raise SettingError(f"delay={self.delay} and share={self.share} both set the delay: give only one")
+            raise SettingError(f"delay={self.delay} and share={self.share} both set the delay: pass only one")
 
     def calibrated(self, graph: Graph, context: Context) -> "DelayedWindow":
         if self.delay is not None:

@@ -8,6 +8,6 @@ from transpike.core.readout import Readout
 
 @dataclass(frozen=True)
 class SpikeCount(Readout):
-    """``logits(t) = θ · count(t) / t`` of neurons behind the last layer; negative logits are read as zero (SpKeras)."""
+    """``logits(t) = θ · count(t) / t`` of neurons after the last layer; negative logits are read as zero (SpKeras)."""
 
     spiking_output: ClassVar[bool] = True

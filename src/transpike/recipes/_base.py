@@ -48,7 +48,7 @@ from transpike.schedules import Streaming
 def check_types(recipe: Recipe) -> None:
     """Raises SettingError for a setting whose type differs from its annotation."""
     names = {f.name for f in dataclasses.fields(recipe)}  # type: ignore[arg-type]
-    words = {int: "a whole number", float: "a number", bool: "True or False"}
+    words = {int: "an integer", float: "a number", bool: "True or False"}
     for name, hint in typing.get_type_hints(type(recipe)).items():
         kinds = typing.get_args(hint) or (hint,)
         if name not in names or not all(isinstance(k, type) for k in kinds):
@@ -113,7 +113,7 @@ class RateCoded(Recipe):
         if self.schedule.mode == "differences":
             if not self.encoder.is_constant:
                 raise SettingError(
-                    f"differential coding needs a constant input, and {type(self.encoder).__name__} changes it "
+                    f"differential coding needs a constant input, but {type(self.encoder).__name__} changes it "
                     "at every step: use encoder=ConstantCurrent()"
                 )
         elif self.schedule.mode != "steps":
@@ -153,7 +153,7 @@ class RateCoded(Recipe):
 
     @property
     def rewrites(self) -> tuple[Pass, ...]:
-        """Passes that turn activations into those that the neurons stand for."""
+        """Passes that turn activations into those that the neurons represent."""
         return (Rectify(),)
 
     @property
@@ -260,7 +260,7 @@ class PercentileCoded(LinearWired, PercentileThresholded):
 
     beta: float | None = setting(None, "Initial potential as a share of the threshold (1/2; 0 for a hard reset).")
     reset: Literal["soft", "hard"] = setting("soft", "Subtract the threshold, or set the potential to 0.")
-    leak: float = setting(1.0, "Share of the potential kept in each time step; 1 is no leak.")
+    leak: float = setting(1.0, "Share of the potential kept in each time step; 1: no leak.")
 
     @property
     def shifts(self) -> tuple[Pass, ...]:

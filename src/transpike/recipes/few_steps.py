@@ -33,7 +33,7 @@ class FewSteps(LinearWired):
     ``reconstruct`` "network" then trains weights, thresholds and potentials end to end, without labels, so that the
     answers and the layers follow the source network on the calibration inputs (``training.Reconstruct``): minutes
     instead of seconds, and a fraction of the loss at 8 steps (docs/few-steps.md). 1,024 inputs are a good number.
-    Checked: behind the first layer, whose input is exact, calibration removes more than two thirds of the mean error
+    Checked: after the first layer, whose input is exact, calibration removes more than two thirds of the mean error
     of a channel, and each of the two corrections alone removes less; thresholds fit the rounding staircase
     (tests/recipes/test_few_steps.py). benchmarks/methods.py measures the effect of each part (ablation;
     docs/methods.md).

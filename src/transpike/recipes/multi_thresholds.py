@@ -82,7 +82,7 @@ class DCGS(GaussianCoded):
     Gaussian currents (``levels`` levels). A neuron in the place of another function of one value than a ReLU (SiLU,
     GELU, a clip …) integrates the error of that value, and its highest threshold is the 99.9th percentile of the
     absolute activations; a remark names these layers, the others keep the ReLU's neuron. Other operators remain
-    analogue and send differences, without asking, and weights behind them get a neuron in front, except behind maximum
+    analogue and send differences, without asking, and weights after them get a neuron in front, except after maximum
     pooling. Constant input and biases are added once. The paper's additional step that measures biases is not needed,
     because they are known: T steps are T.
     Source: Huang et al. 2025 (DCGS, ICML), "Differential coding for training-free ANN-to-SNN conversion", from its

@@ -1,4 +1,4 @@
-"""Recipes of sigma-delta neurons, which stand for any function of one value."""
+"""Recipes of sigma-delta neurons, which represent any function of one value."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -25,7 +25,7 @@ from transpike.schedules import Differences
 class StreamingSigmaDelta(PercentileThresholded):
     """Sigma-delta neurons: a spike corrects, by its whole value, what the next layers know of a function's value.
 
-    A neuron stands for any function of one value: SiLU, GELU, Mish, leaky and parametric ReLU, ELU and its kin, the
+    A neuron represents any function of one value: SiLU, GELU, Mish, leaky and parametric ReLU, ELU and its kin, the
     hard forms, sigmoid, tanh. It sends at most one of n = ``threshold_count`` signed thresholds per step; the largest
     is a percentile of the absolute activations, which limits how fast a neuron follows, not what it can reach. Weights
     and products that would receive real numbers (from sums, other weights, analogue operators) get a neuron in front.

@@ -25,7 +25,7 @@ class SNNCalibration(RateCoded):
     Source: Li, Deng, Dong, Gong, Gu 2021 (ICML; IJCV 2024), sections 4.1 to 4.3, and the authors' code.
     Differs from the paper: the threshold search runs once over ``samples`` calibration inputs instead of a moving
     average over batches; weight fine-tuning takes fewer iterations at a higher rate.
-    Checked: behind the first layer, whose input is exact, the mean error of a channel (light) falls below 0.6 and that
+    Checked: after the first layer, whose input is exact, the mean error of a channel (light) falls below 0.6 and that
     of a neuron (advanced) below 0.4 of what it was on the calibration inputs, and accuracy on the digits rises at few
     steps; weight fine-tuning lowers the squared error in windows (tests/recipes/test_snn_calibration.py).
     """

@@ -44,7 +44,7 @@ class T2FSNN(TimeCoded):
             isinstance(self.wait_steps, bool) or not isinstance(self.wait_steps, int) or self.wait_steps < 0
         ):
             raise SettingError(
-                f"wait_steps must be a whole number of slots from 0 on, or None, not {self.wait_steps!r}"
+                f"wait_steps must be an integer number of slots, at least 0, or None, not {self.wait_steps!r}"
             )
         super().__post_init__()
 

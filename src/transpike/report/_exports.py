@@ -19,7 +19,7 @@ _LATEX = {
     "Γ": r"$\Gamma$", "λ": r"$\lambda$", "φ": r"$\varphi$", "Ω": r"$\Omega$", "×": r"$\times$", "·": r"$\cdot$",
     "≤": r"$\le$", "≥": r"$\ge$", "±": r"$\pm$", "−": r"$-$", "…": r"\ldots{}", "½": r"$\frac12$", "∞": r"$\infty$",
     "→": r"$\to$", "|": r"\textbar{}", '"': r"\textquotedbl{}",
-    "`": r"\textasciigrave{}", "[": "{[}", "*": "{*}",  # the last two mean something behind the end of a row
+    "`": r"\textasciigrave{}", "[": "{[}", "*": "{*}",  # the last two mean something after the end of a row
 }  # fmt: skip
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~$])")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")

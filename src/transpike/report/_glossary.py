@@ -35,7 +35,7 @@ TERMS: Mapping[str, tuple[str, str]] = {
     "MAC": (r"\bMACs?\b", "A multiplication and addition, the unit of work of an ANN."),
     "remaining MACs": (
         "emaining MACs",
-        "Multiplications of the spiking network, for example of the first layer, whose input is no spike.",
+        "Multiplications of the spiking network, for example of the first layer, whose input is not spikes.",
     ),
     "quantised ANN": (
         "quantised ANN",
@@ -59,7 +59,7 @@ TERMS: Mapping[str, tuple[str, str]] = {
     "threshold": (r"\bthresholds?\b", "The potential at which a neuron sends a spike."),
     "carried": (r"\bcarried\b", "Error of a layer that comes from the layers before it."),
     "clipping": (r"\bclipping\b", "Error because the activation is larger than what a neuron can send in each step."),
-    "flooring": (r"\bflooring\b", "Error because the number of spikes is a whole number."),
+    "flooring": (r"\bflooring\b", "Error because the number of spikes is an integer."),
     "unevenness": (r"\bunevenness\b", "Error because spikes do not arrive evenly over time."),
     "dead": (r"\bdead\b", "Neurons that never send a spike although the ANN has an activation there."),
     "saturated": (r"\bsaturated\b", "Neurons that send a spike in every step."),

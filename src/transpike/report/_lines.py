@@ -24,7 +24,7 @@ Line = tuple[str, str]
 
 
 def draw(table: Table, console: Console, width: int | None = None) -> None:
-    """Print the table: as wide as the terminal, or ``width``, and whole where the output is no terminal."""
+    """Print the table: as wide as the terminal, or ``width``, and whole where the output is not a terminal."""
     console.print(Text(table.title, style="italic"), soft_wrap=True)
     rule = "─" if console.encoding.startswith("utf") else "-"
     for line, style in lines(table, width or width_of(console), rule):
@@ -134,7 +134,7 @@ def _folded(words: list[str], width: int) -> list[str]:
 
 
 def broken(text: str, width: int) -> list[str]:
-    """A name in lines of at most this width, broken behind ``_ . / -``, comma or space where there is one."""
+    """A name in lines of at most this width, broken after ``_ . / -``, comma or space where there is one."""
     found = [""]
     for piece in re.findall(r"[^_./\-, (]*[_./\-, (]?", text):
         if cell_len(found[-1] + piece.rstrip()) > width and found[-1]:

@@ -34,7 +34,7 @@ def photograph(values: Tensor) -> str:
 
 
 def coloured(mask: Tensor, colours: dict[int, str]) -> str:
-    """A mask (height, width) of class numbers in their colours (#rrggbb); classes without a colour are transparent."""
+    """A mask (height, width) of class indices in their colours (#rrggbb); classes without a colour are transparent."""
     step = -(-max(mask.shape) // MOST)
     mask = mask[::step, ::step]
     pixels = torch.zeros(*mask.shape, 4)

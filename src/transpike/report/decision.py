@@ -24,7 +24,7 @@ def sentences(report: Report | Measurement | None, cost: Cost | None = None) -> 
     if cost is not None and not cost.spike_rate > 0:
         return (f"{cost.verdict}.",)
     if report is not None and not any(answer.spike_rate > 0 for answer in report.curve):
-        return (f"Nothing spikes up to T={report.timesteps}, so this is no spiking network.",)
+        return (f"Nothing spikes up to T={report.timesteps}, so this is not a spiking network.",)
     found = [] if report is None else [_measured(report) if isinstance(report, Measurement) else _counted(report)]
     if cost is not None:
         found.append(_energy(cost, None if report is None else sufficient(report)))

@@ -55,7 +55,7 @@ def _format(path: Path, pictures: bool) -> str:
     if kind not in FORMATS:
         raise SettingError(f"a report is saved as {_listed(FORMATS, pictures)}, not {path.suffix or path.name!r}")
     if kind in PICTURES and not pictures:
-        raise SettingError(f"a picture cannot show these results: save them as {_listed(FORMATS, pictures)}")
+        raise SettingError(f"a figure cannot show these results: save them as {_listed(FORMATS, pictures)}")
     if kind in (*PAGES, *PICTURES):
         library()
     return kind

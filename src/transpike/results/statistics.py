@@ -19,7 +19,7 @@ def wilson(correct: int, samples: int) -> tuple[float, float]:
 
 
 def percent(share: float) -> float:
-    """``100 · share`` for comparison with a bound: differences of fractions are 1e-18 beside the number they mean."""
+    """``100 · share`` for comparison with a bound: differences of fractions are 1e-18 away from the exact number."""
     return round(100 * share, 9)
 
 
@@ -47,7 +47,7 @@ def binomial_at_most(count: int, samples: int, rate: float) -> float:
 def paired_difference(first: Tensor, second: Tensor) -> tuple[float, float, float]:
     """Accuracy of ``first`` minus that of ``second`` on the same samples, and its 95 % interval.
 
-    ``first``, ``second``: (samples,) bool, True where correct. Of the n = a+b+c+d samples, a are correct in both, b
+    ``first``, ``second``: (samples,) bool, True where correct. Among the n = a+b+c+d samples, a are correct in both, b
     only in the first, c only in the second, d in neither; ``δ = (b − c)/n``. l₁, u₁, l₂, u₂ are Wilson's limits of
     p₁ = (a+b)/n and p₂ = (a+c)/n:
 

@@ -64,7 +64,7 @@ def check_writable(*paths: str | Path | None, make_folder: bool = False, read_ag
     for path in [Path(path) for path in paths if path is not None]:
         target = _checked(path, make_folder)
         if target is None and read_again:
-            raise FileError(f"{path} is a pipe or a device, and this file is read again: give the name of a file")
+            raise FileError(f"{path} is a pipe or a device, but this file is read again: use the name of a file")
         if target in seen:
             raise SettingError(f"{path} is given for two outputs, and one would overwrite the other")
         if target is not None:
@@ -137,9 +137,9 @@ def check_new_folder(path: str | Path, mark: str) -> None:
     path = Path(path)
     try:
         if path.exists() and not path.is_dir():
-            raise FileError(f"{path} is a file; give the name of a folder")
+            raise FileError(f"{path} is a file; use the name of a folder")
         if path.is_dir() and any(path.iterdir()) and not (path / mark).is_file():
-            raise FileError(f"{path} holds other files, which would be lost; give the name of a new folder")
+            raise FileError(f"{path} contains other files, which would be lost; use the name of a new folder")
         with _temporary(Path(os.path.realpath(path))):
             return
     except OSError as error:
@@ -269,8 +269,8 @@ def _target(path: Path) -> Path | None:
         stat.S_ISDIR: "a folder", stat.S_ISSOCK: "a socket", stat.S_ISBLK: "a device",
         stat.S_ISCHR: "a device or a terminal",
     }  # fmt: skip
-    kind = next((text for is_kind, text in kinds.items() if is_kind(status.st_mode)), "no regular file")
-    raise FileError(f"{path} cannot be written: it is {kind}; give the name of a file")
+    kind = next((text for is_kind, text in kinds.items() if is_kind(status.st_mode)), "not a regular file")
+    raise FileError(f"{path} cannot be written: it is {kind}; use the name of a file")
 
 
 def _stream(status: os.stat_result) -> int | None:
@@ -291,7 +291,7 @@ def _is_null(status: os.stat_result) -> bool:
 
 
 def _pour(path: Path, data: bytes) -> None:
-    """Write into a pipe, the null device, or behind what this process has written to the same stream."""
+    """Write into a pipe, the null device, or after what this process has written to the same stream."""
     number = _stream(path.stat())
     if number is None:
         with path.open("wb") as file:

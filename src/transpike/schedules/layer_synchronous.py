@@ -36,7 +36,7 @@ class LayerSynchronous(Schedule):
             isinstance(self.wait_steps, bool) or not isinstance(self.wait_steps, int) or self.wait_steps < 0
         ):
             raise SettingError(
-                f"wait_steps must be a whole number of steps from 0 on, or None, not {self.wait_steps!r}"
+                f"wait_steps must be an integer number of steps, at least 0, or None, not {self.wait_steps!r}"
             )
 
     def lag(self, timesteps: int) -> int:

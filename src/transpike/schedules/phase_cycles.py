@@ -24,7 +24,7 @@ class PhaseCycles(Schedule):
 
     def __post_init__(self) -> None:
         if isinstance(self.period, bool) or not isinstance(self.period, int) or self.period < 1:
-            raise SettingError(f"period must be a whole number of steps from 1 on, not {self.period!r}")
+            raise SettingError(f"period must be an integer number of steps, at least 1, not {self.period!r}")
 
     def lag(self, timesteps: int) -> int:
         return self.period
@@ -52,5 +52,5 @@ class PhaseCycles(Schedule):
         return own <= 2 * timesteps
 
     def answers(self, timesteps: int) -> tuple[int, ...]:
-        """Every whole number of cycles."""
+        """Every integer number of cycles."""
         return tuple(range(self.period, self.rounds(timesteps) * self.period + 1, self.period))

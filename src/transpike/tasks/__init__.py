@@ -77,9 +77,9 @@ def exit_task(task: contract.AnyTask | None) -> contract.OutcomeTask:
     way_out = "evaluate() measures every time step, of which one can be chosen for all samples"
     if not isinstance(found, contract.OutcomeTask):
         raise SettingError(
-            "an early exit guarantees a largest share of samples that lose a correct answer, and an answer of "
+            "an early exit bounds the share of samples that lose a correct answer, but an answer of "
             f"{found} is neither correct nor wrong: {way_out}"
         )
     if not found.has_classes:
-        raise SettingError(f"an early exit compares the classes of one answer, and {found} has none: {way_out}")
+        raise SettingError(f"an early exit compares the classes of one answer, but {found} has none: {way_out}")
     return found

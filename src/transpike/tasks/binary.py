@@ -15,14 +15,14 @@ from transpike.tasks._base import class_numbers, returned, zeros_and_ones
 class Binary(OutcomeTask):
     """One logit, outputs (..., samples, 1): class 1 if it is positive, else class 0.
 
-    Targets are (samples,) or (samples, 1): class numbers 0 and 1, bool, or real numbers that are 0 or 1.
+    Targets are (samples,) or (samples, 1): class indices 0 and 1, bool, or real numbers that are 0 or 1.
     """
 
     name: ClassVar[str] = "binary"
 
     def check(self, shape: tuple[int, ...], samples: int, target: Tensor, where: str = "a batch") -> Tensor:
         if shape != (1,):
-            raise DataError(f"{self} needs one logit, (batch, 1), and the network returns {returned(shape)}")
+            raise DataError(f"{self} needs one logit, (batch, 1), but the network returns {returned(shape)}")
         return class_numbers(zeros_and_ones(target), samples, 2, where)
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from transpike.tasks._base import check_logits, class_numbers
 class Classification(OutcomeTask):
     """Logits (..., samples, classes), targets (samples,): correct if the target has the largest logit.
 
-    Of equal logits the first counts as the largest.
+    If logits are equal, the first counts as the largest.
     """
 
     name: ClassVar[str] = "classification"

@@ -19,7 +19,7 @@ METRICS = {"mAP": "map", "mAP 50": "map_50", "mAP 75": "map_75"}
 DRAWN = 50
 """Boxes in one picture of a report, at most."""
 FRACTIONS = 2.0
-"""A box whose numbers are all at most this counts in pictures as given in fractions of width and height, not pixels."""
+"""A box whose numbers are all at most this counts in images as given in fractions of width and height, not pixels."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -31,19 +31,19 @@ class Detection(MeasuredTask):
     sample has fewer boxes. ``box_format``: xyxy, xywh or cxcywh. The ``most`` certain detections of a sample count.
     Intervals need a mean average precision for each resampling, which takes seconds for a thousand images: there are
     none unless ``resamplings`` is positive. Needs the extra ``detection`` (torchmetrics, pycocotools, torchvision).
-    Reports show pictures with boxes, in pixels or in fractions of width and height: those with a score of at least
-    ``least_drawn``, called by ``names``; ``colours`` is the order of the input's channels.
+    Reports show images with boxes, in pixels or in fractions of width and height: those with a score of at least
+    ``least_drawn``, labelled with ``names``; ``colours`` is the order of the input's channels.
     Source: Lin et al. 2014 (COCO).
     """
 
     name: ClassVar[str] = "detection"
     decode: Callable[[Any], list[dict[str, Tensor]]]
-    box_format: str = setting("xyxy", "Meaning of a box.", choices=("xyxy", "xywh", "cxcywh"))
-    most: int = setting(100, "Number of detections of a sample that count.", low=1)
+    box_format: str = setting("xyxy", "Format of boxes.", choices=("xyxy", "xywh", "cxcywh"))
+    most: int = setting(100, "Maximum number of detections per sample.", low=1)
     resamplings: int = setting(0, "Number of resamplings for intervals.", low=0)
-    least_drawn: float = setting(0.4, "Smallest score of a box in the pictures of reports.", low=0.0)
+    least_drawn: float = setting(0.4, "Smallest score of boxes drawn in reports.", low=0.0)
     names: tuple[str, ...] = ()
-    colours: str = setting("rgb", "Order of the colours of inputs, for pictures.", choices=("rgb", "bgr"))
+    colours: str = setting("rgb", "Order of the input channels, for images in reports.", choices=("rgb", "bgr"))
 
     def __post_init__(self) -> None:
         if not callable(self.decode):
@@ -81,12 +81,12 @@ class Detection(MeasuredTask):
         if target.ndim != 3 or target.shape[::2] != (samples, GIVEN) or not target.is_floating_point():
             raise DataError(
                 f"the targets of {where} are {str(target.dtype).removeprefix('torch.')} of shape "
-                f"{tuple(target.shape)}, and {self} needs dictionaries of boxes (n, 4) and labels (n,) for {samples} "
+                f"{tuple(target.shape)}, but {self} needs dictionaries of boxes (n, 4) and labels (n,) for {samples} "
                 f"samples, or real numbers ({samples}, n, 5): label and box, NaN where there is none"
             )
         if target.shape[1] > self.most:
             raise DataError(
-                f"a sample of {where} has {target.shape[1]} boxes, and {self} takes {self.most}: raise most"
+                f"a sample of {where} has {target.shape[1]} boxes, but {self} takes {self.most}: raise most"
             )
         target = F.pad(target, (0, 0, 0, self.most - target.shape[1]), value=torch.nan)
         empty = target.isnan().any(-1)
@@ -94,7 +94,7 @@ class Detection(MeasuredTask):
         if bool(empty.all(1).logical_not().any()) and (
             not bool(torch.isfinite(there).all()) or bool((there[:, 0] != there[:, 0].round()).any())
         ):
-            raise DataError(f"the targets of {where} hold labels that are no whole numbers, or infinite boxes")
+            raise DataError(f"the targets of {where} contain labels that are not integers, or infinite boxes")
         return target.double()
 
     def statistics(self, output: Tensor, target: Tensor) -> Tensor:
@@ -131,7 +131,7 @@ class Detection(MeasuredTask):
         return torch.cat([boxes, scores[:, None], labels[:, None]], 1)[order]
 
     def values(self, sums: Tensor) -> Tensor:
-        raise TypeError("a mean average precision is no function of sums over samples: see from_rows")
+        raise TypeError("a mean average precision is not a function of sums over samples: see from_rows")
 
     def from_rows(self, rows: Tensor) -> Tensor:
         if rows.ndim > 2:
@@ -159,7 +159,7 @@ class Detection(MeasuredTask):
         (found,) = self.decode(answer[None])
         rows = self._boxes(found)
         rows = rows[rows[:, 4] >= self.least_drawn][:DRAWN]
-        note = f"boxes with a score of at least {self.least_drawn:g}, at most {DRAWN} in a picture"
+        note = f"boxes with a score of at least {self.least_drawn:g}, at most {DRAWN} in an image"
         return Marks(tuple(self._drawn(row[:4], row[5], float(row[4]), size) for row in rows), note=note)
 
     def target_marks(self, target: Tensor, size: tuple[int, int]) -> Marks | None:
@@ -167,7 +167,7 @@ class Detection(MeasuredTask):
         return Marks(tuple(self._drawn(row[1:], row[0], None, size) for row in rows))
 
     def _drawn(self, box: Tensor, label: Tensor, score: float | None, size: tuple[int, int]) -> Box:
-        """A box as fractions of the picture."""
+        """A box as fractions of the image."""
         first, second, third, fourth = box.tolist()
         if self.box_format == "cxcywh":
             first, second = first - third / 2, second - fourth / 2

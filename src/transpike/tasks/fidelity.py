@@ -27,7 +27,7 @@ class Fidelity(MeasuredTask):
     def __post_init__(self) -> None:
         check_settings(self)
         if self.axis == 0:
-            raise SettingError("axis 0 holds the samples: give that of the classes, 1 or more, or -1 for the last")
+            raise SettingError("axis 0 is the batch: pass the axis of the classes, 1 or more, or -1 for the last")
 
     @property
     def metrics(self) -> tuple[Metric, ...]:

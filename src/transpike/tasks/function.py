@@ -48,7 +48,7 @@ class Function(MeasuredTask):
 
     def check(self, shape: tuple[int, ...], samples: int, target: Tensor, where: str = "a batch") -> Tensor:
         if len(target) != samples:
-            raise DataError(f"{where} holds {samples} inputs and {len(target)} targets; give one target per input")
+            raise DataError(f"{where} contains {samples} inputs and {len(target)} targets; pass one target per input")
         return target
 
     def _each(self, output: Tensor, target: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ class Function(MeasuredTask):
         found = self._each(output, target).mean()
         if output.requires_grad and not found.requires_grad:
             raise SettingError(
-                f"{self._named} has no gradient, so it cannot be the loss of fine-tuning: give a differentiable "
+                f"{self._named} has no gradient, so it cannot be the loss of fine-tuning: pass a differentiable "
                 "function, or another task"
             )
         return -found if self.higher_is_better else found

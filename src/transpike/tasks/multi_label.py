@@ -23,19 +23,19 @@ class MultiLabel(OutcomeTask):
 
     name: ClassVar[str] = "multi-label"
     has_classes: ClassVar[bool] = False
-    threshold: float = setting(0.0, "Logit above which a label is in the answer.")
+    threshold: float = setting(0.0, "Logit threshold above which a label is predicted.")
 
     def __post_init__(self) -> None:
         check_settings(self)
 
     def check(self, shape: tuple[int, ...], samples: int, target: Tensor, where: str = "a batch") -> Tensor:
         if len(shape) != 1:
-            raise DataError(f"{self} needs logits (batch, labels), and the network returns {returned(shape)}")
+            raise DataError(f"{self} needs logits (batch, labels), but the network returns {returned(shape)}")
         y = zeros_and_ones(target)
         if y.shape != (samples, *shape) or y.is_floating_point() or not bool(((y == 0) | (y == 1)).all()):
             raise DataError(
                 f"the targets of {where} are {str(target.dtype).removeprefix('torch.')} of shape "
-                f"{tuple(target.shape)}, and {self} needs 0 or 1 for each of the {shape[0]} labels of {samples} samples"
+                f"{tuple(target.shape)}, but {self} needs 0 or 1 for each of the {shape[0]} labels of {samples} samples"
             )
         return y.bool()
 

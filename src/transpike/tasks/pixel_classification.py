@@ -16,16 +16,16 @@ from transpike.tasks._base import in_range, returned
 
 @dataclass(frozen=True)
 class PixelClassification(MeasuredTask):
-    """Logits (samples, classes, *space) and class numbers (samples, *space) of the pixels.
+    """Logits (samples, classes, *space) and class indices (samples, *space) of the pixels.
 
     From one confusion matrix of all pixels of all samples, ``IoU_c = TP_c/(TP_c + FP_c + FN_c)``; the mean IoU is over
     classes that occur in targets or answers. Pixels whose target is ``ignore_index`` count nowhere. Reports show
-    pictures with the classes of pixels, called by ``names``.
+    images with the classes of pixels, labelled with ``names``.
     """
 
     name: ClassVar[str] = "pixel-classification"
     classes: int | None = setting(None, "Number of classes; by default that of the output.", low=2)
-    ignore_index: int | None = setting(None, "Target of pixels that do not count.", low=-(2**31))
+    ignore_index: int | None = setting(None, "Target value of ignored pixels.", low=-(2**31))
     names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -56,16 +56,16 @@ class PixelClassification(MeasuredTask):
     def check(self, shape: tuple[int, ...], samples: int, target: Tensor, where: str = "a batch") -> Tensor:
         if len(shape) < 2 or shape[0] != (self.classes or shape[0]) or shape[0] < 2:
             classes = self.classes or "classes"
-            raise DataError(f"{self} needs logits (batch, {classes}, …), and the network returns {returned(shape)}")
+            raise DataError(f"{self} needs logits (batch, {classes}, …), but the network returns {returned(shape)}")
         given = f"the targets of {where} are {str(target.dtype).removeprefix('torch.')} of shape {tuple(target.shape)}"
         if target.shape == (samples, 1, *shape[1:]):
             target = target[:, 0]
         if target.shape != (samples, *shape[1:]) or target.dtype == torch.bool or target.is_floating_point():
-            raise DataError(f"{given}, and {self} needs whole numbers of shape {(samples, *shape[1:])}")
+            raise DataError(f"{given}, but {self} needs integers of shape {(samples, *shape[1:])}")
         return in_range(target.long(), shape[0], self.ignore_index, where)
 
     def statistics(self, output: Tensor, target: Tensor) -> Tensor:
-        """Of each class the pixels that answer and target share, and those that either has."""
+        """For each class, the number of pixels in both answer and target, and in either of them."""
         samples, classes = output.shape[:2]
         answer, y = output.argmax(1).flatten(1), target.flatten(1)
         counted = torch.ones_like(y, dtype=torch.bool) if self.ignore_index is None else y != self.ignore_index
@@ -89,7 +89,7 @@ class PixelClassification(MeasuredTask):
         return torch.stack([(shared / either).nanmean(-1), shared.sum(-1) / targets.sum(-1)], -1)
 
     def marks(self, answer: Tensor, size: tuple[int, int]) -> Marks | None:
-        """Of outputs over a plane; others are not drawn."""
+        """Only outputs over a plane are drawn."""
         return Marks(mask=answer.argmax(0).cpu(), names=self.names or ()) if answer.ndim == 3 else None
 
     def target_marks(self, target: Tensor, size: tuple[int, int]) -> Marks | None:

@@ -24,7 +24,7 @@ class Regression(MeasuredTask):
     """
 
     name: ClassVar[str] = "regression"
-    peak: float | None = setting(None, "Largest value of a target, for the PSNR; without it there is none.")
+    peak: float | None = setting(None, "Largest value of a target, for the PSNR; without it no PSNR.")
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -41,11 +41,11 @@ class Regression(MeasuredTask):
         if not fits or target.is_complex():
             raise DataError(
                 f"the targets of {where} are {str(target.dtype).removeprefix('torch.')} of shape "
-                f"{tuple(target.shape)}, and {self} needs one real number per output: the network returns "
+                f"{tuple(target.shape)}, but {self} needs one real number per output: the network returns "
                 f"{returned(shape)} for {samples} samples"
             )
         if not bool(torch.isfinite(target).all()):
-            raise DataError(f"the targets of {where} hold NaN or infinite values; clean the data first")
+            raise DataError(f"the targets of {where} contain NaN or infinite values; clean the data first")
         return target.reshape(samples, *shape).double()
 
     def statistics(self, output: Tensor, target: Tensor) -> Tensor:

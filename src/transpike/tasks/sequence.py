@@ -15,7 +15,7 @@ from transpike.tasks._base import in_range, returned
 
 @dataclass(frozen=True)
 class Sequence(MeasuredTask):
-    """Logits (samples, length, classes) and class numbers (samples, length) of the tokens.
+    """Logits (samples, length, classes) and class indices (samples, length) of the tokens.
 
     Over all N tokens of all samples, with ``p`` the softmax of their logits: ``perplexity = exp(−Σ ln p_y/N)``, and the
     share of tokens whose target has the largest logit. Targets are those of the same position: for the prediction of
@@ -24,7 +24,7 @@ class Sequence(MeasuredTask):
 
     name: ClassVar[str] = "sequence"
     class_axis: ClassVar[int | None] = -1
-    ignore_index: int | None = setting(-100, "Target of tokens that do not count.", low=-(2**31))
+    ignore_index: int | None = setting(-100, "Target value of ignored tokens.", low=-(2**31))
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -35,16 +35,16 @@ class Sequence(MeasuredTask):
 
     def check(self, shape: tuple[int, ...], samples: int, target: Tensor, where: str = "a batch") -> Tensor:
         if len(shape) != 2 or shape[1] < 2:
-            raise DataError(f"{self} needs logits (batch, length, classes), and the network returns {returned(shape)}")
+            raise DataError(f"{self} needs logits (batch, length, classes), but the network returns {returned(shape)}")
         if target.shape != (samples, shape[0]) or target.dtype == torch.bool or target.is_floating_point():
             raise DataError(
                 f"the targets of {where} are {str(target.dtype).removeprefix('torch.')} of shape "
-                f"{tuple(target.shape)}, and {self} needs whole numbers of shape {(samples, shape[0])}, one per token"
+                f"{tuple(target.shape)}, but {self} needs integers of shape {(samples, shape[0])}, one per token"
             )
         return in_range(target.long(), shape[1], self.ignore_index, where)
 
     def statistics(self, output: Tensor, target: Tensor) -> Tensor:
-        """Of each sample −Σ ln p_y, the number of tokens that count, and that of correct ones."""
+        """For each sample, −Σ ln p_y, the number of counted tokens, and the number of correct ones."""
         counted = (
             torch.ones_like(target, dtype=torch.bool) if self.ignore_index is None else target != self.ignore_index
         )

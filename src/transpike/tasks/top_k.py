@@ -15,7 +15,7 @@ from transpike.tasks._base import check_logits, class_numbers
 class TopK(OutcomeTask):
     """Logits (..., samples, classes), targets (samples,): correct if fewer than k classes rank before the target.
 
-    Classes rank by their logit, and equal logits by class number, so ``TopK(1)`` is ``Classification``. An output
+    Classes rank by their logit, and equal logits by class index, so ``TopK(1)`` is ``Classification``. An output
     agrees with a reference if the first class of the reference is among the k first classes of the output.
     """
 

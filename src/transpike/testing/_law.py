@@ -43,7 +43,7 @@ class Law:
 def check_member(thing: Any) -> None:
     """A registered frozen dataclass with a docstring, which is found by its name and read back from a file.
 
-    What members of all families keep; for those without a check of their own: readouts, schedules, exit scores.
+    What members of all families keep; for those without a separate check: readouts, schedules, exit scores.
     """
     law, kind = Law(thing), type(thing)
     homes = [one for one in registry.families.values() if one.holds == "classes" and one.takes(kind)]

@@ -70,15 +70,15 @@ def check_neuron(neuron: Cell, *shapes: Shape) -> None:
     most = wide.bound(*(torch.stack([now[i].abs() for now in train]).amax(0) for i in range(len(inputs))))
     law("bound() bounds what a step sends", most is None or bool((spikes.abs() <= most).all()), most)
     _check_window(wide, inputs, law)
-    law("updates() is a whole number", isinstance(neuron.updates(STEPS), int) and neuron.updates(STEPS) >= 0)
+    law("updates() is an integer", isinstance(neuron.updates(STEPS), int) and neuron.updates(STEPS) >= 0)
     law("describe() gives text", bool(neuron.describe()))
     one_step = tuple(tuple(x.shape[1:]) for x in inputs), tuple(spikes.shape[2:])
     macs, counted = neuron.macs(*one_step), neuron.evaluations(*one_step)
-    law("macs() is a whole number or None", macs is None or (isinstance(macs, int) and macs >= 0), macs)
-    law("evaluations() are whole numbers", all(isinstance(n, int) and n >= 0 for n in counted.values()), counted)
+    law("macs() is an integer or None", macs is None or (isinstance(macs, int) and macs >= 0), macs)
+    law("evaluations() are integers", all(isinstance(n, int) and n >= 0 for n in counted.values()), counted)
     if isinstance(neuron, Neuron) and isinstance(wide, Neuron) and not neuron.is_delay:
         verdict = neuron.stands_for(neuron.source)
-        law("it stands for its source", neuron.source.role != "activation" or verdict is True, verdict)
+        law("it represents its source", neuron.source.role != "activation" or verdict is True, verdict)
         if neuron.source.role == "activation":
             _check_mean(wide, inputs[0][0], law)
 

@@ -84,7 +84,7 @@ def check_pass(
 ) -> None:
     """A pass returns a graph, leaves the one that it is given as it is, and keeps the function where it is ``exact``.
 
-    On a source network (default: a small one) behind the passes ``after``: by default an exact pass comes first, one
+    On a source network (default: a small one) after the passes ``after``: by default an exact pass comes first, one
     that sets thresholds after dropout and batch normalisation are gone, and another when neurons have thresholds.
     """
     check_member(one)

@@ -28,7 +28,7 @@ CASES = ("small integers", "average", "residual", "hard reset")
 
 
 class _Block(nn.Module):
-    """``relu(conv(x) + x)`` behind a convolution and a maximum pooling, then a linear layer."""
+    """``relu(conv(x) + x)`` after a convolution and a maximum pooling, then a linear layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ def small_integers() -> tuple[Whole, Samples]:
 
 
 def small_first_spikes() -> tuple[Whole, Samples]:
-    """A network of first spikes of small integers, and three samples for it.
+    """A first-spike network of small integers, and three samples for it.
 
     Neurons with a constant current, maximum pooling, a convolution with a delayed residual, and a readout; the windows
     of three slots begin two steps after one another.
@@ -121,7 +121,7 @@ def check_exporter(exporter: Exporter, only: Iterable[str] = CASES) -> None:
     """
     check_member(exporter)
     law, wanted = Law(exporter), {*only, *(["first spikes"] if exporter.first_spikes else [])}
-    law("its suffix is an ending or nothing", exporter.suffix == "" or exporter.suffix.startswith("."))
+    law("its suffix is a file extension or nothing", exporter.suffix == "" or exporter.suffix.startswith("."))
     cases = {"small integers": small_integers(), "first spikes": small_first_spikes()}
     for name, (snn, x) in examples().items():
         whole = whole_form(snn.program, STEPS)
@@ -132,7 +132,7 @@ def check_exporter(exporter: Exporter, only: Iterable[str] = CASES) -> None:
         except UnsupportedModel as error:
             law(f"it refuses {name} only if that is announced", name not in wanted, error)
             continue
-        law(f"it refuses {name}, which it was not said to hold", name in wanted)
+        law(f"it refuses {name}, which it was not declared to support", name in wanted)
         _check_network(exporter, law, name, whole, samples)
 
 

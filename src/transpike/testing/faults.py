@@ -88,7 +88,7 @@ def _comparison_of_slots(whole: Whole) -> Whole | None:
 
 
 def _later(whole: Whole) -> Whole | None:
-    """Of the first neurons, those that fire in the second slot or after it fire one slot later."""
+    """Among the first neurons, those that fire in the second slot or after it fire one slot later."""
 
     def change(layer: Layer) -> Layer | None:
         assert layer.slots is not None
@@ -133,4 +133,4 @@ FIRST_SPIKE_FAULTS: dict[str, Fault] = {
     "dropped residual": _shortcut,
     "pooling window": _pool,
 }
-"""Those of networks of first spikes."""
+"""Those of first-spike networks."""

@@ -15,7 +15,7 @@ def check_encoder(encoder: Encoder, x: Tensor | None = None) -> None:
     """An encoder sends what its alphabet allows, for each sample alone, and its ``counts`` are the sum of its steps.
 
     ``x``: inputs (batch, *shape); with frames (batch, frames, *shape). By default −1, 0 and 1, and halves where there
-    are no frames.
+    are not frames.
     """
     check_member(encoder)
     law = Law(encoder)

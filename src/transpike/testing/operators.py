@@ -33,9 +33,9 @@ def check_op(op: Op, *shapes: Shape, module: nn.Module | None = None) -> None:
     claimed = [name for name in op.aten if not torch_has(name)]
     law("torch has the operators in aten", not claimed, claimed)
     macs = op.macs(tuple(tuple(x.shape[1:]) for x in inputs), tuple(output.shape[1:]))
-    law("macs() is a whole number or None", macs is None or (isinstance(macs, int) and macs >= 0), macs)
+    law("macs() is an integer or None", macs is None or (isinstance(macs, int) and macs >= 0), macs)
     counted = op.evaluations(tuple(tuple(x.shape[1:]) for x in inputs), tuple(output.shape[1:]))
-    law("evaluations() are whole numbers", all(isinstance(n, int) and n >= 0 for n in counted.values()), counted)
+    law("evaluations() are integers", all(isinstance(n, int) and n >= 0 for n in counted.values()), counted)
     law("describe() gives text", bool(op.describe()))
     if op.is_linear:
         _check_linear(wide, inputs, output, macs, law)
@@ -84,7 +84,7 @@ def _check_capture(op: Op, module: nn.Module, inputs: tuple[Tensor, ...], law: L
 
 
 def torch_has(operator: str) -> bool:
-    """True where torch has an operator that is called so: "relu.default", "library::name.overload"."""
+    """True where torch has an operator of this name: "relu.default", "library::name.overload"."""
     packet, _, overload = operator.rpartition(".")
     library, _, packet = packet.rpartition("::")
     try:

@@ -19,7 +19,7 @@ from transpike.workflow.simulate import simulate
 def check_task(task: Task, output: Tensor | None = None, target: Tensor | None = None) -> None:
     """A task judges each sample alone, outputs (steps, samples, *shape) of several time steps one by one.
 
-    ``output`` and ``target`` default to the logits of ten classes and class numbers.
+    ``output`` and ``target`` default to the logits of ten classes and class indices.
     """
     check_member(task)
     law = Law(task)
@@ -27,7 +27,7 @@ def check_task(task: Task, output: Tensor | None = None, target: Tensor | None =
     samples = output.shape[1]
     raw = torch.arange(samples) % output.shape[-1] if target is None else target
     if isinstance(task, MeasuredTask) and not task.needs_targets:
-        raw = output[0]  # stands for that of the source network
+        raw = output[0]  # represents that of the source network
     checked = task.check(tuple(output.shape[2:]), samples, raw)
     if isinstance(task, OutcomeTask):
         _check_outcomes(task, output, raw, checked, law)
@@ -73,7 +73,7 @@ def _check_measures(task: MeasuredTask, output: Tensor, raw: Tensor, checked: Te
 
 
 def _check_marks(task: Task, output: Tensor, checked: Tensor, law: Law) -> None:
-    """What reports draw."""
+    """The marks that reports draw."""
     size = (48, 64)
     drawn = [task.marks(one, size) for one in output]
     law("marks() draws the answers of all samples, or of none", len({marks is None for marks in drawn}) == 1)
@@ -82,7 +82,7 @@ def _check_marks(task: Task, output: Tensor, checked: Tensor, law: Law) -> None:
         if marks is None:
             continue
         law("marks are boxes or a mask", marks.mask is None or not marks.boxes)
-        law("a mask has whole numbers on a plane", marks.mask is None or _plane(marks.mask))
+        law("a mask has integers on a plane", marks.mask is None or _plane(marks.mask))
         edges = [(box.right - box.left, box.bottom - box.top) for box in marks.boxes]
         law("a box ends after it begins", all(min(lengths) >= 0 for lengths in edges), edges)
     picture = task.picture(random(3, *size))

@@ -103,14 +103,14 @@ def load(
     parameters: Mapping[str, nn.Parameter],
     restart: str = "resume=False (--no-resume) to restart and overwrite it",
 ) -> State:
-    """Load a checkpoint into network and optimiser; ``restart`` is the way out that an error names.
+    """Load a checkpoint into network and optimiser; ``restart`` is the remedy that an error names.
 
     Raises SettingError for other settings, CheckpointError for a damaged file or an old version.
     """
     tensors, metadata = _read(path)
     if metadata.get("version") != VERSION:
         raise CheckpointError(
-            f"{path} is a checkpoint of version {metadata.get('version', '1')}, and this transpike resumes only "
+            f"{path} is a checkpoint of version {metadata.get('version', '1')}, but this transpike resumes only "
             f"version {VERSION}: finish it with the older transpike, or use {restart}"
         )
     try:
@@ -198,7 +198,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} is not a checkpoint, or is damaged: {error}. Delete it to restart") from error
     if metadata.get("format") != FORMAT:
-        raise CheckpointError(f"{path} is not a training checkpoint of transpike; give another path for the checkpoint")
+        raise CheckpointError(f"{path} is not a training checkpoint of transpike; use another path for the checkpoint")
     if foreign := [f"{name} is {tensor.dtype}" for name, tensor in tensors.items() if tensor.dtype not in DTYPES]:
         raise CheckpointError(f"{path} is damaged: {foreign[0]}. Delete it to restart")
     return tensors, metadata

@@ -234,7 +234,7 @@ def _log(given: Any) -> Log:
     if isinstance(given, str):
         kind, _, place = given.partition(":")
         if kind not in KINDS or not place:
-            raise SettingError(f"{given!r} is no place for logs: write {FORMS}")
+            raise SettingError(f"{given!r} is not a place for logs: write {FORMS}")
         return KINDS[kind](place)
     if not isinstance(given, Logger):
         raise SettingError(f"a logger has log_metrics(metrics, step), and a {type(given).__name__} has not: or {FORMS}")

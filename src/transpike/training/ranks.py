@@ -112,7 +112,7 @@ class Ranks:
             other = next((rank for rank, value in enumerate(values) if value != values[0]), None)
             if other is not None:
                 raise SettingError(
-                    f"the processes do not work on the same: {name} is {values[0]} in process 0, and {values[other]} "
+                    f"the processes do not agree: {name} is {values[0]} in process 0, but {values[other]} "
                     f"in process {other} of {self.count}. Start all of them with the same files, data and settings"
                 )
 
@@ -135,8 +135,8 @@ class Ranks:
             if self.count == 1 or not _SPEAKS.search(str(error)):
                 raise
             raise LostProcess(
-                f"process {self.rank} of {self.count} cannot go on, because another one ended or does not answer "
-                f"({PATIENCE} sets for how many seconds it waits): see its error, and start all of them again "
+                f"process {self.rank} of {self.count} cannot continue, because another process ended or does not "
+                f"respond ({PATIENCE} sets the number of seconds to wait): see its error, and restart all of them "
                 f"({str(error).splitlines()[0]})"
             ) from error
 
@@ -172,7 +172,7 @@ def join(device: str | torch.device) -> Ranks:
         raise SettingError("torchrun has started several processes, but this PyTorch has no torch.distributed")
     if device.type == "cuda" and not ready:
         if device.index is not None:
-            raise SettingError(f"each process uses a separate GPU: give device 'cuda', not '{device}'")
+            raise SettingError(f"each process uses a separate GPU: use device 'cuda', not '{device}'")
         local = int(os.environ.get("LOCAL_RANK", "0"))
         if local >= torch.cuda.device_count():
             raise SettingError(
@@ -255,7 +255,7 @@ def synchronised(module: nn.Module, ranks: Ranks, wanted: bool) -> Iterator[None
         yield
         return
     if ranks.device.type != "cuda":
-        raise SettingError("sync_batchnorm needs GPUs; on CPUs leave it out, or train in one process")
+        raise SettingError("sync_batchnorm needs GPUs; on CPUs omit it, or train in one process")
     plain = dict(normalisations(module))
     nn.SyncBatchNorm.convert_sync_batchnorm(module)
     try:

@@ -91,13 +91,13 @@ class Training(NamedSettings):
             if self.gamma == 0:
                 raise SettingError("gamma must be above 0: a learning rate of 0 trains nothing")
         elif not self.step_size is self.gamma is None:
-            raise SettingError("step_size and gamma need schedule='step'; leave them out, or use it")
+            raise SettingError("step_size and gamma need schedule='step'; omit them, or use it")
         if self.optimiser == "grad-r" and (self.weight_decay or not self.decay_thresholds):
             raise SettingError(
-                "grad-r has a prior on weights instead of weight decay; leave out weight_decay and decay_thresholds"
+                "grad-r has a prior on weights instead of weight decay; omit weight_decay and decay_thresholds"
             )
         if self.optimiser != "grad-r" and not self.alpha is self.sparsity is None:
-            raise SettingError(f"alpha and sparsity need optimiser='grad-r', not {self.optimiser!r}; leave them out")
+            raise SettingError(f"alpha and sparsity need optimiser='grad-r', not {self.optimiser!r}; remove them")
         if self.stages is not None:
             object.__setattr__(self, "stages", tuple(stages.ordered(dict(self.stages), self.epochs).items()))
 

@@ -13,7 +13,7 @@ MOST_BITS = 16
 def bits_of(values: Tensor, bits: int) -> Tensor:
     """``b_m ∈ {−1, 1}`` with ``x = Σ_m 2^m b_m``, m = 0 … M − 1: (bits, *shape), the lowest first.
 
-    ``values`` are odd whole numbers from −(2^M − 1) to 2^M − 1; each has exactly one such form. There is no zero.
+    ``values`` are odd integers from −(2^M − 1) to 2^M − 1; each has exactly one such form. There is no zero.
     Source: Sun et al. 2019 (AAAI; arXiv 1905.13389). Raises DataError for other values.
     """
     _check(bits)
@@ -56,4 +56,4 @@ def bipolar_product(
 
 def _check(bits: int) -> None:
     if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= MOST_BITS:
-        raise SettingError(f"bits must be a whole number from 1 to {MOST_BITS}, not {bits!r}")
+        raise SettingError(f"bits must be an integer from 1 to {MOST_BITS}, not {bits!r}")

@@ -17,7 +17,7 @@ SHRINK = torch.arange(0, 25, dtype=torch.float64) / 16  # candidate full scales,
 class LogarithmicWeights:
     """``w = sign · full_scale · 2^(−exponents / 2^fraction_bits)``; sign 0 is the code for zero.
 
-    ``signs`` and ``exponents`` are whole numbers in the weight's shape, ``full_scale`` () or one per output channel.
+    ``signs`` and ``exponents`` are integers in the weight's shape, ``full_scale`` () or one per output channel.
     """
 
     signs: Tensor

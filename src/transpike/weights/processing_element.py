@@ -11,7 +11,7 @@ from transpike.errors import SettingError
 
 @dataclass(frozen=True)
 class ProcessingElement:
-    """``w κ(t) = ± w_max 2^(−(q/2^z + t/2^k))`` for base 2 and τ = 2^k: in whole numbers, with F = max(z, k),
+    """``w κ(t) = ± w_max 2^(−(q/2^z + t/2^k))`` for base 2 and τ = 2^k: in integers, with F = max(z, k),
 
     ``e = (q << (F − z)) + (t << (F − k));  product = ± ((table[e mod 2^F] << guard) >> (e >> F))``.
 
@@ -33,7 +33,7 @@ class ProcessingElement:
         for name, most in (("weight_bits", 6), ("time_bits", 6), ("table_bits", 24), ("guard", 24)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
-                raise SettingError(f"{name} must be a whole number from 0 to {most}, not {value!r}")
+                raise SettingError(f"{name} must be an integer from 0 to {most}, not {value!r}")
 
     @property
     def fraction_bits(self) -> int:
@@ -51,7 +51,7 @@ class ProcessingElement:
         return 2.0 ** -(self.table_bits + self.guard)
 
     def product(self, sign: int, exponent: int, slot: int) -> int:
-        """The specification: one weight's code and one spike's slot, whole numbers only."""
+        """The specification: one weight's code and one spike's slot, integers only."""
         f = self.fraction_bits
         e = (exponent << (f - self.weight_bits)) + (slot << (f - self.time_bits))
         return sign * ((self.table[e & (2**f - 1)] << self.guard) >> (e >> f))

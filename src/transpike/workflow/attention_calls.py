@@ -15,7 +15,8 @@ TARGET = aten.scaled_dot_product_attention.default
 def write_out(graph: fx.Graph) -> None:
     """Change every ``scaled_dot_product_attention`` of batch-first tensors to ``softmax(q kᵀ · scale + mask) v``.
 
-    A row of a mask of truth values that hides everything gives 0, as in torch. Calls with dropout are left as they are.
+    A row of a mask of Boolean values that hides everything gives 0, as in torch. Calls with dropout are left as they
+    are.
     """
     for node in list(graph.nodes):
         if node.op == "call_function" and node.target is TARGET:

@@ -12,7 +12,7 @@ INFINITE = float("inf")
 
 
 class BatchFirstAttention(nn.MultiheadAttention):
-    """``softmax(q kᵀ / √d + mask) v`` for each head, and a linear layer behind it.
+    """``softmax(q kᵀ / √d + mask) v`` for each head, and a linear layer after it.
 
     Its inputs are (batch, tokens, features), or (tokens, batch, features) where ``batch_first`` is not set.
     """

@@ -37,7 +37,7 @@ class Example:
         return cls((x,), {}) if name is None else cls((), {name: x})
 
     def run(self, model: Any) -> Any:
-        """What the model returns; it gets copies, which it may change."""
+        """The model's output; it gets copies of the inputs, which it may change."""
         args, kwargs = pytree.tree_map(lambda v: v.clone() if isinstance(v, Tensor) else v, (self.args, self.kwargs))
         with torch.no_grad():
             return model(*args, **kwargs)
@@ -57,7 +57,7 @@ class Example:
         return [one for one in pytree.tree_leaves((self.args, self.kwargs)) if isinstance(one, Tensor)]
 
     def repeated(self, count: int) -> "Example":
-        """A call on ``count`` samples, the same again and again."""
+        """A call on ``count`` samples, the same one repeatedly."""
         args, kwargs = self._each(lambda v: v[torch.arange(count) % len(v)])
         return Example(args, kwargs, self.inputs, self.positional)
 
@@ -94,8 +94,8 @@ def input_name(model: nn.Module) -> str | None:
     if len(wanted) > 1:
         names = [one.name for one in wanted]
         raise UnsupportedModel(
-            f"the model takes {len(wanted)} inputs ({', '.join(names)}), and a batch of the data holds one tensor: a "
-            f"batch is {example_of(names)} or {example_of(names, by_name=True)}, also without a target"
+            f"the model takes {len(wanted)} inputs ({', '.join(names)}), but a batch of the data contains one tensor: "
+            f"a batch is {example_of(names)} or {example_of(names, by_name=True)}, also without a target"
         )
     if not wanted and not takes_one:
         names = [one.name for one in found if one.kind is one.KEYWORD_ONLY]
@@ -161,7 +161,7 @@ def called(model: nn.Module, inputs: Inputs) -> tuple[Inputs, dict[str | int, An
         parts = [f"no input for {', '.join(missing)}"] * bool(missing)
         parts += [f"no parameter for the input {', '.join(map(str, more))}"] * bool(more)
         raise DataError(
-            f"the model's forward takes {', '.join(names)}, and there is {' and '.join(parts)}: a batch is "
+            f"the model's forward takes {', '.join(names)}, but there is {' and '.join(parts)}: a batch is "
             f"{example_of(names or ['x'])} or {example_of(names or ['x'], by_name=True)}"
         )
     order = [name for name in names if name in given] + [key for key in given if key not in names]

@@ -152,7 +152,7 @@ class _Reader:
             elif node.op == "call_function" and (node in wanted or (node in changed and self._is_constant(node))):
                 self._call(node)
         if inputs != 1 and self.inputs is None:
-            raise UnsupportedModel(f"the model takes {inputs} inputs, and a batch of the data holds one tensor")
+            raise UnsupportedModel(f"the model takes {inputs} inputs, but a batch of the data contains one tensor")
         if self.refused:
             raise unsupported.refusal(self.refused)
         self.nodes = looked_up(self.nodes, self.inputs)
@@ -322,7 +322,7 @@ class _Reader:
         return with_batch_first(name, arguments, outputs, put)
 
     def _compared(self, node: fx.Node) -> tuple[tuple, dict]:
-        """The arguments of a call that is no activation: comparisons among them become layers, or are refused."""
+        """The arguments of a call that is not an activation: comparisons among them become layers, or are refused."""
         for source in node.all_input_nodes:
             if isinstance(self.values[source], Comparison):
                 args, kwargs = self._compared(source)
@@ -349,7 +349,7 @@ class _Reader:
         self.values[node] = wires[0] if isinstance(node.meta["val"], Tensor) else wires
 
     def _placed(self, node: fx.Node, part: Part, path: str, kind: str = "") -> str:
-        """The name of the wire; an op becomes a node, behind the ops that it reads."""
+        """The name of the wire; an op becomes a node, after the ops that it reads."""
         if isinstance(part, Wire):
             return part.name
         op, parts = part

@@ -1,4 +1,4 @@
-"""The inputs of a captured model: where its call holds them, and which are looked up by whole numbers."""
+"""The inputs of a captured model: where its call holds them, and which are looked up by integers."""
 
 import dataclasses
 
@@ -47,11 +47,11 @@ def input_nodes(inputs: Inputs) -> list[Node]:
 
 
 def looked_up(nodes: list[Node], inputs: Inputs | None) -> list[Node]:
-    """The nodes with the kind of each input: whole numbers that a look-up reads, truth values, or real numbers.
+    """The nodes with the kind of each input: integers that a look-up reads, Boolean values, or real numbers.
 
-    Truth values are bool, or whole numbers of which the example has 0 and 1 only and that no weights read. Comparisons
-    may read the whole numbers of a look-up too, for a mask of the places that hold a word.
-    Raises UnsupportedModel for whole numbers that are looked up and also used in another way.
+    Boolean values are bool, or integers of which the example has 0 and 1 only and that no weights read. Comparisons
+    may read the integers of a look-up too, for a mask of the places that hold a word.
+    Raises UnsupportedModel for integers that are looked up and also used in another way.
     """
     found = []
     for node in nodes:
@@ -63,7 +63,7 @@ def looked_up(nodes: list[Node], inputs: Inputs | None) -> list[Node]:
 
 
 def _kind(node: Node, op: PackedInput, value: Tensor, readers: list[Node]) -> tuple[bool, bool]:
-    """Whether an input holds whole numbers that are looked up, and whether truth values."""
+    """Whether an input holds integers that are looked up, and whether Boolean values."""
     others = [one for one in readers if not isinstance(one.op, Embedding)]
     if not op.whole or not others:
         return op.whole, value.dtype == torch.bool
@@ -72,14 +72,14 @@ def _kind(node: Node, op: PackedInput, value: Tensor, readers: list[Node]) -> tu
         return False, not weighted and bool(((value == 0) | (value == 1)).all())
     if misread := [one for one in others if not is_predicate(one.op)]:
         raise UnsupportedModel(
-            f"the input {node.name} holds whole numbers, which a look-up reads and also {misread[0].name} "
-            f"({misread[0].op.describe()}): give that what it needs as an input of its own, in real numbers"
+            f"the input {node.name} contains integers that are used as indices and also by {misread[0].name} "
+            f"({misread[0].op.describe()}): pass what the latter needs as a separate floating-point input"
         )
     return True, False
 
 
 def _readers(name: str, nodes: list[Node]) -> list[Node]:
-    """The nodes that read an input, also behind wiring that only moves it."""
+    """The nodes that read an input, also after wiring that only moves it."""
     wires, readers = {name}, list[Node]()
     for one in nodes:
         if not wires.isdisjoint(one.inputs):

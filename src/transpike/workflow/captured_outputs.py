@@ -1,4 +1,4 @@
-"""What a captured model returns: one output, or several in a structure."""
+"""The outputs of a captured model: one, or several in a structure."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -27,7 +27,7 @@ def answers_of(program: ExportedProgram, output: str | int | None) -> tuple[Any,
     tree = pytree.tree_unflatten(list(results), spec) if spec is not None else results
     choices = {name: leaf for name, leaf in leaves(tree) if isinstance(leaf, fx.Node)}
     if not choices:
-        raise UnsupportedModel("the model returns no tensor: forward must return the answer")
+        raise UnsupportedModel("the model returns no tensor: forward must return its output")
     if output is not None and isinstance(tree, fx.Node) is False and str(output) not in choices:
         names = ", ".join(map(repr, choices))
         raise UnsupportedModel(
@@ -52,7 +52,7 @@ def structured(tree: Any, values: dict[fx.Node, Any]) -> tuple[Structure, list[W
         if found is not None:
             kind, items = found
             if wrong := [key for key, _ in items if type(key) not in (str, int)]:
-                raise _not_returned(path, f"has the key {wrong[0]!r}, which is neither text nor a whole number")
+                raise _not_returned(path, f"has the key {wrong[0]!r}, which is neither text nor an integer")
             parts = tuple(grown(value, f"{path}.{key}" if path else str(key)) for key, value in items)
             return Branch(kind, tuple(key for key, _ in items), parts)
         value = values.get(part) if isinstance(part, fx.Node) else part
@@ -78,7 +78,7 @@ def check_batch_first(wires: Iterable[Wire]) -> None:
     for wire in wires:
         if wire.layout != Layout():
             raise UnsupportedModel(
-                f"the model returns {wire.name} with another first axis than the batch: {wire.layout}. Return it with "
+                f"the model returns {wire.name}, whose first axis is not the batch: {wire.layout}. Return it with "
                 "the batch first, like y.transpose(0, 1), or view it as (batch, …)"
             )
 
@@ -109,5 +109,5 @@ def check(graph: Graph, answer: Any, example: Example, output: str | int | None)
             raise NotExact(
                 f"{where}the captured graph differs from the model by {error:.2g} of its largest output; "
                 "if the model changes a view of a tensor in place, use out-of-place operations; if it draws random "
-                "numbers, also in evaluation mode (F.dropout without training=self.training), leave them out"
+                "numbers, also in evaluation mode (F.dropout without training=self.training), remove them"
             )

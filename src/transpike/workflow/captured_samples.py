@@ -13,7 +13,7 @@ from transpike.core.call import Refused, Wire
 
 @dataclass(frozen=True)
 class Samples:
-    """``arange(batch)`` as (batch, 1, …), with ``axes`` axes behind the batch."""
+    """``arange(batch)`` as (batch, 1, …), with ``axes`` axes after the batch."""
 
     axes: int = 0
 
@@ -27,7 +27,7 @@ def samples(name: str, arguments: Mapping[str, Any]) -> Samples | Tensor | None:
         if short in ("to", "_to_copy", "clone", "contiguous", "alias", "detach"):
             return first
         if short == "slice" and (arguments["dim"] or (arguments["start"] or 0, arguments["step"]) == (0, 1)):
-            return first  # of the batch; every axis behind it has one element
+            return first  # of the batch; every axis after it has one element
         if short == "unsqueeze" and arguments["dim"] not in (0, -first.axes - 2):
             return Samples(first.axes + 1)
         if short in ("view", "reshape"):

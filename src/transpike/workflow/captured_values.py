@@ -1,4 +1,4 @@
-"""What ``capture`` computes while it reads a network: constants and comparisons."""
+"""Values that ``capture`` computes while it reads a network: constants and comparisons."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -34,7 +34,7 @@ SELECTIONS = ("where.", "masked_fill.")
 """Operators that may read a comparison: the forms of a ReLU."""
 CASTS = ("to", "_to_copy", "type_as")
 COUNTING = (torch.int16, torch.int32, torch.int64)
-"""Types that hold truth values, and whole numbers of inputs, as they are."""
+"""Types that hold Boolean values, and integers of inputs, as they are."""
 RELATIONS = ("gt", "ge", "lt", "le")
 LOGICAL = {
     "__and__": "logical_and", "bitwise_and": "logical_and", "logical_and": "logical_and",
@@ -42,7 +42,7 @@ LOGICAL = {
     "__xor__": "logical_xor", "bitwise_xor": "logical_xor", "logical_xor": "logical_xor",
     "bitwise_not": "logical_not", "logical_not": "logical_not",
 }  # fmt: skip
-"""Operators of truth values, and those that read 0 and 1 in their place."""
+"""Operators of Boolean values, and those that read 0 and 1 in their place."""
 
 
 def constant(name: str, target: Any, arguments: Mapping[str, Any]) -> Tensor | None:
@@ -95,8 +95,8 @@ def comparison(name: str, arguments: Mapping[str, Any]) -> Comparison | None:
 
 
 def masked(name: str, arguments: Mapping[str, Any], node: fx.Node) -> tuple[str, dict[str, Any]] | None:
-    """A product of activations and a comparison, or a mask of −inf, as the selection that it computes; truth values by
-    the operators that also read numbers 0 and 1, which wires carry.
+    """A product of activations and a comparison, or a mask of −inf, as the selection that it computes; Boolean values
+    by the operators that also read numbers 0 and 1, which wires carry.
     """
     kind = getattr(node.meta["val"], "dtype", None)
     if kind == torch.bool:
@@ -126,7 +126,7 @@ def masked(name: str, arguments: Mapping[str, Any], node: fx.Node) -> tuple[str,
 
 
 def _truth(name: str, arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
-    """Truth values of a call as an operator that reads wires, which carry 1 and 0 for them."""
+    """Boolean values of a call as an operator that reads wires, which carry 1 and 0 for them."""
     short = name.split(".")[0]
     if short in CASTS and isinstance(arguments["self"], Wire):
         return "ne.Scalar", {"self": arguments["self"], "other": 0}
@@ -153,7 +153,7 @@ def _chosen(arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
 
 
 def multiplied(part: Part) -> tuple[Wire, Op] | None:
-    """(wire, layer) for a layer that multiplies one wire by constants, which an activation may read beside the wire."""
+    """(wire, layer) for a layer that multiplies one wire by constants; an activation may read it and the wire."""
     if isinstance(part, Wire) or not isinstance(part[0], Scale) or part[0].bias is not None:
         return None
     return (part[1][0], part[0]) if is_plain(part[0], Scale) and isinstance(part[1][0], Wire) else None

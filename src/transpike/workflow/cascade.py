@@ -192,7 +192,7 @@ def cascade(
     for x, given in with_targets(data, screen.sample_shape):
         y = parts[1].judged.target(given)
         if y is None:
-            raise DataError("a cascade needs targets: give batches of (input, target)")
+            raise DataError("a cascade needs targets: pass batches of (input, target)")
         tally.add(x, y.cpu())
     if not tally.samples:
         raise DataError("there are no samples to evaluate")
@@ -219,7 +219,7 @@ class _Part:
         asked, judged = judgement(snn.outputs, task or Classification(), output)
         if not isinstance(asked, OutcomeTask) or not asked.has_classes or isinstance(asked, TopK):
             raise SettingError(
-                f"a cascade counts one class per sample, and {asked} has another answer: use classification or "
+                f"a cascade counts one class per sample, but {asked} has another kind of answer: use classification or "
                 "Binary(); evaluate() measures each network by any task"
             )
         return cls(snn, judged, asked)

@@ -46,7 +46,7 @@ RATES = "firing rates"
 CHECKED = "is exact"
 BYTES = (
     "the calibration inputs are bytes and there is no preprocessing, so the network receives 0..255: if it was "
-    "trained on 0..1, give preprocessing=transpike.Preprocessing()"
+    "trained on 0..1, pass preprocessing=transpike.Preprocessing()"
 )
 
 
@@ -74,28 +74,28 @@ def convert(
     or a loader; ``preprocessing`` is applied to them and to every later input. ``calibration_samples``: only the first
     N. Recordings (samples, frames, *shape) need an encoder with frames; the source network receives their mean.
     A batch of several inputs is ((first, second), target) or ({"name": first, …}, target), and ``preprocessing`` a
-    dictionary by their names; whole numbers are looked up. Several outputs are converted together and come back in the
+    dictionary by their names; integers are looked up. Several outputs are converted together and come back in the
     model's own structure, unless ``output`` selects one. ``spiking``: patterns of module paths or layer names, like
-    "backbone.*", of a hybrid network: these layers spike, those before and behind them run as in the model, once for
+    "backbone.*", of a hybrid network: these layers spike, those before and after them run as in the model, once for
     each answer (docs/hybrid.md); by default all spike. ``on_unsupported="keep"`` keeps unknown operators analogue:
-    they compute with real numbers, and the layers behind them multiply in every time step. A network in which nothing
+    they compute with real numbers, and the layers after them multiply in every time step. A network in which nothing
     can spike is refused, unless ``allow_no_neurons``.
     ``exact_grid`` rounds weights and thresholds to a power-of-two grid, so that all engines give the same spikes.
-    ``input_bits`` rounds inputs to whole numbers of as many bits: pixels of 8 bits stay what they are, other inputs
+    ``input_bits`` rounds inputs to integers with this number of bits: pixels of 8 bits are unchanged, other inputs
     become multiples of a power of two; an exported network then takes them (docs/export.md).
     ``progress(name, done, total)`` is called in stages that take long: the work of the whole conversion that is done,
     in about as many forward passes of a sample through the source network, which never falls. Inside of
     ``distributed_samples`` the processes of torchrun share the calibration data for thresholds from activations;
-    corrections that simulate spikes run whole in each of them. ``checkpoint``: the file that a reconstruction replaces
-    again and again, and from which it resumes, with the same network as without an interruption; of several processes
-    the first one writes it.
+    corrections that simulate spikes run whole in each of them. ``checkpoint``: the file that a reconstruction updates
+    repeatedly, and from which it resumes, with the same network as without an interruption; of several
+    processes the first one writes it.
 
     Raises UnsupportedModel, DataError, SettingError and NotExact; a message names the place and the remedy.
     """
     recipe = recipe_given(recipe)
     for name, value in (("seed", seed), ("calibration_samples", calibration_samples or 0)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise SettingError(f"{name} must be a whole number from 0 on, not {value!r}")
+            raise SettingError(f"{name} must be an integer of at least 0, not {value!r}")
     ranks = processes()
     ranks.in_first(lambda: check_writable(checkpoint, make_folder=True, read_again=True))
     selection = Selection.of(spiking)
@@ -184,11 +184,11 @@ def _of_all(ranks: Ranks, snn: SNN) -> SNN:
 def _behind(
     before: Graph, entrance: Entrance, batches: tuple[Tensor, ...], input_bits: int | None
 ) -> tuple[tuple[Tensor, ...], float]:
-    """What an analogue part before the spiking one makes of the calibration inputs, and its largest |value|."""
+    """The output of an analogue part before the spiking part for the calibration inputs, and its largest |value|."""
     if entrance.encoder.has_frames or input_bits is not None:
         what = f"input_bits={input_bits}" if input_bits is not None else str(entrance.encoder)
         raise SettingError(
-            f"{what} is about the input of the spiking part, and {before.output.name} before it is analogue: it would "
+            f"{what} is about the input of the spiking part, but {before.output.name} before it is analogue: it would "
             "be computed in every time step. Let spiking= begin at the input"
         )
     found = tuple(before.run(batch.double()).float() for batch in batches)
@@ -249,7 +249,7 @@ def _converted(graph: Graph, passes: tuple[Pass, ...], context: Context, progres
 
 
 def _answer(graph: Graph, probe: Tensor) -> Tensor:
-    """Output in float64, without quantisation, which would amplify rounding errors to whole levels."""
+    """Output in float64, without quantisation, which would amplify rounding errors to integer levels."""
 
     def smooth(node: Node) -> Node | None:
         op = node.op.without_quantisation() if isinstance(node.op, Op) else node.op

@@ -1,4 +1,4 @@
-"""A network cut in parts: which layers spike, and what runs as the source network does, before and behind them."""
+"""A network cut in parts: which layers spike, and what runs as the source network does, before and after them."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Selection:
         """``spiking=`` as users give it: a pattern, or several. Raises SettingError for anything else."""
         patterns = () if given is None else (given,) if isinstance(given, str) else tuple(given)
         if given is not None and not patterns:
-            raise SettingError("spiking=() selects nothing: give patterns of modules that spike, like 'backbone.*'")
+            raise SettingError("spiking=() selects nothing: pass patterns of modules that spike, like 'backbone.*'")
         if wrong := [one for one in patterns if not isinstance(one, str) or not one]:
             raise SettingError(f"spiking= takes patterns of module paths, like 'backbone.*', not {wrong[0]!r}")
         return cls(tuple(dict.fromkeys(patterns)))
@@ -81,7 +81,7 @@ class Cut:
 
     @property
     def remarks(self) -> list[str]:
-        """What the report says of the analogue parts."""
+        """The report's sentence about the analogue parts."""
         return [self.remark]
 
     def readout(self, inside: Readout) -> Readout:
@@ -141,7 +141,7 @@ def _ancestors(graph: Graph, names: Iterable[str]) -> set[str]:
 
 
 def _check_one_part(graph: Graph, spiking: set[str], ahead: list[Node], behind: set[str]) -> None:
-    """Raises UnsupportedModel unless the analogue layers are a part before the spiking ones, and a part behind."""
+    """Raises UnsupportedModel unless the analogue layers are a part before the spiking ones, and a part after."""
     reached = set(spiking)
     for node in graph:
         if not reached.isdisjoint(node.inputs):
@@ -149,16 +149,16 @@ def _check_one_part(graph: Graph, spiking: set[str], ahead: list[Node], behind: 
     if middle := [node for node in ahead if node.name in reached]:
         raise UnsupportedModel(
             f"{_listed(middle)} would be analogue between layers that spike, and would be computed in every time step: "
-            "let spiking= select these layers too, or only layers on one side of them"
+            "select these layers with spiking= too, or only layers on one side of them"
         )
     for node in graph:
         if node.name in behind:
             past = [name for name in node.inputs if name not in behind and name not in spiking]
             if past:
                 raise UnsupportedModel(
-                    f"{node.name} is behind the spiking part and also reads {', '.join(past)}, which passes by it: the "
-                    "parts of a hybrid network are in a row. Let spiking= select the layers on both paths, up to where "
-                    "they join"
+                    f"{node.name} is after the spiking part and also reads {', '.join(past)}, which bypasses it: the "
+                    "parts of a hybrid network must be in sequence. Select the layers on both paths with spiking=, up "
+                    "to where they join"
                 )
 
 
@@ -170,8 +170,8 @@ def _before(graph: Graph, spiking: set[str], ahead: list[Node]) -> tuple[Graph |
     enters = dict.fromkeys(n for node in graph if node.name in spiking for n in node.inputs if n not in spiking)
     if len(enters) != 1 or next(iter(enters)) not in names:
         raise UnsupportedModel(
-            f"several wires enter the spiking part, {', '.join(enters)}, and an analogue part before it gives one: let "
-            "spiking= begin at one layer"
+            f"several wires enter the spiking part, {', '.join(enters)}, but an analogue part before it has only one "
+            "output: select layers with spiking= that begin at one layer"
         )
     entrance = graph[next(iter(enters))]
     nodes = [node for node in ahead if node.name != entrance.name]
@@ -179,7 +179,7 @@ def _before(graph: Graph, spiking: set[str], ahead: list[Node]) -> tuple[Graph |
 
 
 def _remark(selection: Selection, spiking: set[str], ahead: list[Node], behind: set[str]) -> str:
-    sides = [f"{_layers(len(part))} {side} them" for part, side in ((ahead, "before"), (behind, "behind")) if part]
+    sides = [f"{_layers(len(part))} {side} them" for part, side in ((ahead, "before"), (behind, "after")) if part]
     return (
         f"hybrid network: {_layers(len(spiking))} spike ({selection}); {' and '.join(sides)} as in the source network, "
         "computed once for each answer"

@@ -40,8 +40,8 @@ TEMPERATURES = torch.logspace(-3, 3, 241, dtype=torch.float64)
 @dataclass(frozen=True, eq=False)
 class EarlyAnswers:
     """``logits`` (batch, classes) of each sample at its stop, ``timesteps`` (batch,) of the stops, ``warnings``
-    about the inputs. Of a network with several outputs ``logits`` (batch, N) hold them side by side, and ``answer`` is
-    in the ``structure`` of the model.
+    about the inputs. For a network with several outputs, ``logits`` (batch, N) holds them side by side, and ``answer``
+    is in the ``structure`` of the model.
     """
 
     logits: Tensor
@@ -89,7 +89,7 @@ def fit_exit(
     they save, unless ``checkpoints`` gives them. The other samples test the candidates from the strictest to the
     least strict, ``P(Bin(n, drop) ≤ lost) ≤ 1 − confidence``, until one fails; the last that passed is used. ``lost``
     counts samples that are correct at T and not at their stop, an upper bound of the accuracy drop; ``task`` (of
-    ``transpike.tasks``, default: classification) defines correct. Of several outputs the exit is about the one called
+    ``transpike.tasks``, default: classification) defines correct. With several outputs, the exit is about the one named
     ``output``; all of them stop together. ``score``: one of ``transpike.exits`` or its name.
     Inside of ``distributed_samples`` the processes of torchrun share the batches.
     Source of the test: Angelopoulos et al. 2021 (Learn then Test), fixed-sequence testing with exact binomial tails.
@@ -105,7 +105,7 @@ def fit_exit(
     if not isinstance(score, ExitScore):
         raise SettingError(f"score must be an exit score or the name of one ({', '.join(exits.table)}), not {score!r}")
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise SettingError(f"seed must be a whole number from 0 on, not {seed!r}")
+        raise SettingError(f"seed must be an integer of at least 0, not {seed!r}")
     if snn.rest is not None:
         refuse_hybrid(
             snn, "fit_exit", "an exit needs an answer after every step, for which the analogue part runs again"
@@ -126,7 +126,7 @@ def fit_exit(
     if not places:
         raise SettingError(
             f"there is no checkpoint: a run of {steps} steps has none before its last step and after the {late} steps "
-            "that the readout skips; give more timesteps"
+            "that the readout skips; pass more timesteps"
         )
     never = (math.inf,) * len(places)
     asked = exit_task(task)
@@ -195,7 +195,7 @@ def _answers(
         x, given = batch.content
         y = judged.target(given)
         if y is None:
-            raise DataError("an exit needs targets: give batches of (input, target)")
+            raise DataError("an exit needs targets: pass batches of (input, target)")
         ids = torch.arange(batch.first, batch.first + len(x))
         prepared = snn.prepare(x)
         seen: Any = tally.inputs.observe(prepared)
@@ -268,7 +268,7 @@ def _scores(policy: ExitPolicy, logits: Tensor) -> Tensor:
     """(checkpoints, samples)."""
     scores = torch.stack([policy.score(class_logits(logits[k]) / t) for k, t in enumerate(policy.temperatures)])
     if scores.shape != (len(policy.temperatures), logits.shape[1]) or bool(scores.isnan().any()):
-        raise DataError(f"the exit score {policy.score} must give one number per sample, not NaN")
+        raise DataError(f"the exit score {policy.score} must return one number per sample, not NaN")
     return scores
 
 

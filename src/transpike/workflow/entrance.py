@@ -79,7 +79,7 @@ class Entrance:
 
     def _single(self, x: Tensor) -> Tensor:
         if self.by_name:
-            raise SettingError("the network has one input: give one Preprocessing, not a dictionary")
+            raise SettingError("the network has one input: pass one Preprocessing, not a dictionary")
         self.bytes = self.bytes or (x.dtype == torch.uint8 and self.preprocessing is None)
         return x.float() if self.preprocessing is None else self.preprocessing(x)
 
@@ -99,25 +99,25 @@ class Entrance:
         names = list(map(named, self.places))
         if self.encoder.has_frames:
             raise SettingError(
-                f"{self.encoder} takes one recording, and the network the inputs {', '.join(names)}: join "
+                f"{self.encoder} takes one recording, but the network takes the inputs {', '.join(names)}: join "
                 "recordings along their channels, and split them in the network"
             )
         if self.recipe.schedule.mode == "slots":
             raise SettingError(
-                f"{self.recipe.schedule} has one window of time slots for one input, and the network has the inputs "
+                f"{self.recipe.schedule} has one window of time slots for one input, but the network has the inputs "
                 f"{', '.join(names)}: use a recipe that streams, like ecc, or sigma-delta"
             )
         if self.preprocessing is not None or (unknown := sorted(self.by_name.keys() - set(names))):
             what = "one Preprocessing for all" if self.preprocessing is not None else f"one for {', '.join(unknown)}"
             raise SettingError(
-                f"the network has the inputs {', '.join(names)}, and there is {what}: give a dictionary with the "
+                f"the network has the inputs {', '.join(names)}, but there is {what}: pass a dictionary with the "
                 "Preprocessing of each input that needs one"
             )
 
     def made_whole(self, bits: int, source: Graph, batches: tuple[Tensor, ...]) -> tuple[Graph, tuple[Tensor, ...]]:
-        """The network for inputs of whole numbers, and the calibration inputs as such; see ``whole_input``."""
+        """The network for inputs of integers, and the calibration inputs as such; see ``whole_input``."""
         if self.example is not None:
-            raise SettingError("input_bits is for networks with one input: leave it out")
+            raise SettingError("input_bits is for networks with one input: omit it")
         found = whole_input(bits, self.preprocessing, self.encoder, batches, source.input_shape)
         self.preprocessing, self.recorded = found.preprocessing, found(self.recorded)
         return found.before(source), tuple(map(found, batches))
@@ -145,12 +145,12 @@ class Entrance:
 
 
 def is_packed(model: nn.Module | Graph, x: Tensor | Inputs) -> bool:
-    """Whether a batch enters as a packed tensor: several inputs, and one of whole numbers that are looked up."""
+    """Whether a batch enters as a packed tensor: several inputs, and one of integers that are looked up."""
     return isinstance(x, Inputs) or (x.dtype in WHOLE and _looks_up(model, x))
 
 
 def _looks_up(model: nn.Module | Graph, x: Tensor) -> bool:
-    """True if the network looks whole numbers up: it has an embedding, or does not take them as real ones."""
+    """True if the network looks integers up: it has an embedding, or does not take them as real ones."""
     if isinstance(model, Graph):
         return InputNames.of(model.inputs) is not None
     if any(isinstance(part, (nn.Embedding, nn.EmbeddingBag)) for part in model.modules()):

@@ -55,7 +55,7 @@ class ExportedLayer:
 
 @dataclass(frozen=True)
 class Export:
-    """What was written, and how it was verified.
+    """The result of an export, and how it was verified.
 
     ``verified``: the written network was run from its files, and every spike of every layer and step and all totals
     were equal to those of the reference engine; else ``missing`` says what was not installed, and nothing was
@@ -112,10 +112,11 @@ class Export:
         lines += [self.about] if self.about else []
         if not self.ties:
             lines.append(
-                "note: no potential was ever exactly at a threshold on these samples, so > and ≥ were not told apart"
+                "note: no potential was ever exactly at a threshold on these samples, so > and ≥ could not be "
+                "distinguished"
             )
         if self.analogue:
-            lines.append(f"the spiking part only; analogue, and not written: {', '.join(self.analogue)}")
+            lines.append(f"only the spiking part was written; analogue layers left out: {', '.join(self.analogue)}")
         return "\n".join([*lines, *(f"warning: {one}" for one in self.warnings)])
 
 
@@ -133,13 +134,13 @@ def export(
 ) -> Export:
     """Write ``snn`` to ``path``, run what was written, and compare every spike with the reference engine.
 
-    ``format``: "golden", "onnx", "c", "nir" or the name of a registered exporter; None takes it from the ending of
+    ``format``: "golden", "onnx", "c", "nir" or the name of a registered exporter; None takes it from the extension of
     ``path``. ``samples``: inputs in any form that ``evaluate`` takes, of which the first ``limit`` are run for
     ``timesteps`` steps (the recipe's); golden vectors and tests in the output are made of them. ``settings`` are those
-    of the format. Of a hybrid network the spiking part is written (docs/hybrid.md). The files appear at ``path`` only
+    of the format. For a hybrid network, the spiking part is written (docs/hybrid.md). The files appear at ``path`` only
     when they are complete and have not been found wrong.
 
-    Raises UnsupportedModel for a network, or a part of it, that whole numbers or the format cannot hold; GateFailed
+    Raises UnsupportedModel for a network, or a part of it, that integers or the format cannot hold; GateFailed
     where a spike or a total differs; SettingError, DataError, and FileError where the output cannot be written. Where
     the program that runs the format is not installed, the files are written and ``Export.missing`` says so.
     """
@@ -150,7 +151,7 @@ def export(
     refuse(exporter, whole)
     given, expected = trains_of(snn, whole, samples, whole.timesteps, limit)
     own = run_whole(whole, given)
-    _compare("the whole-number form", whole, expected, own)
+    _compare("the integer form", whole, expected, own)
     warnings, written = _weak(whole, expected), exporter.written(whole)
     if written is not whole:
         other = run_whole(written, given)
@@ -175,14 +176,14 @@ def export(
 
 
 def exporter_named(format: str | None, path: str | Path, settings: dict[str, Any]) -> Exporter:
-    """The exporter of this name, or of the ending of ``path``. Raises SettingError with the formats that there are."""
+    """The exporter of this name, or for the extension of ``path``. Raises SettingError with the known formats."""
     if format is not None:
         return family("exporter").get(format)(**settings)
     suffix = Path(path).suffix
     fitting = [one for one in exporters.table.values() if suffix and one.suffix == suffix]
     if not fitting:
         endings = ", ".join(f"{one.suffix or 'a folder'} ({name})" for name, one in exporters.table.items())
-        raise SettingError(f"the ending of {path} is that of no format: give format=…; there are {endings}")
+        raise SettingError(f"the extension of {path} belongs to no format: pass format=…, one of {endings}")
     return fitting[0](**settings)
 
 
@@ -191,18 +192,18 @@ def refuse(exporter: Exporter, whole: Whole) -> None:
     if whole.first_spikes and not exporter.first_spikes:
         able = " or ".join(name for name, one in exporters.table.items() if one.first_spikes)
         raise UnsupportedModel(
-            f"{exporter.name} cannot hold networks of first spikes, in which a step is a time slot: export to {able}, "
-            "or convert with a recipe of spikes in every step, such as ecc or few-steps"
+            f"{exporter.name} does not support first-spike networks, in which a step is a time slot: export to {able}, "
+            "or convert with a recipe that can spike in every step, such as ecc or few-steps"
         )
     if whole.readout.start and not exporter.reads_late:
         raise UnsupportedModel(
-            f"{exporter.name} reads all steps, and the readout of this network excludes the first "
+            f"{exporter.name} reads all steps, but the readout of this network excludes the first "
             f"{whole.readout.start}: convert with readout=AccumulatedMembrane()"
         )
     if not exporter.every_rule and not whole.is_plain:
         name = next(layer.name for layer in whole.layers if not layer.rule.is_plain or layer.timing is not None)
         raise UnsupportedModel(
-            f"{name} sends other levels than 0 and 1, or waits, which {exporter.name} cannot hold: convert with a "
+            f"{name} sends levels other than 0 and 1, or waits, which {exporter.name} does not support: convert with a "
             "streaming recipe of integrate-and-fire neurons, such as ecc, or export to golden, onnx or c"
         )
     exporter.refuse(whole)
@@ -226,7 +227,7 @@ def _place(inside: Path, path: Path, result: Export) -> None:
 
 
 def trains_of(snn: SNN, whole: Whole, samples: Any, timesteps: int, limit: int = LIMIT) -> tuple[Samples, Trains]:
-    """What enters for the first ``limit`` samples, and the reference engine's trains and totals for it."""
+    """The inputs of the first ``limit`` samples, and the reference engine's trains and totals for them."""
     x = _prepared(snn, samples, limit)
     snn.checked(x)
     x = snn.entering(x)
@@ -243,7 +244,7 @@ def _prepared(snn: SNN, samples: Any, limit: int) -> Tensor:
         if sum(map(len, parts)) >= limit:
             break
     if not parts:
-        raise DataError("there are no samples to run: give samples=…, some inputs like those of the calibration")
+        raise DataError("there are no samples to run: pass samples=…, inputs like those of the calibration")
     return torch.cat(parts).cpu()
 
 
@@ -293,7 +294,7 @@ def _compare(what: str, whole: Whole, expected: Trains, found: Trains) -> None:
     for layer in whole.layers[:-1]:
         rows = wrong[layer.name]
         if rows is None:
-            raise GateFailed(f"{what} gives no spikes of {layer.name} that can be compared with transpike's")
+            raise GateFailed(f"{what} returns no spikes of {layer.name} that can be compared with transpike's")
         if rows.any() and (first is None or int(np.flatnonzero(rows)[0]) < first[0]):
             first = (int(np.flatnonzero(rows)[0]), layer.name)
     count, size = sum(int(rows.sum()) for rows in wrong.values() if rows is not None), _size(expected)
@@ -344,7 +345,7 @@ def _change(whole: Whole, expected: Trains, written: Whole, other: Trains) -> st
     words = [f"{metric.name} {value:.3f}" for metric, value in zip(task.metrics, values, strict=True)]
     spikes = sum(int((other.levels[name] != train).sum()) for name, train in expected.levels.items())
     return (
-        f"the written network is another one by the format's settings: {spikes:,} of {_size(expected):,} values of "
+        f"the format's settings changed the network: {spikes:,} of {_size(expected):,} values of "
         f"spikes changed; outputs against transpike's: {', '.join(words)}"
     )
 
@@ -373,7 +374,7 @@ def _weak(whole: Whole, expected: Trains) -> list[str]:
         same, fires = [name for name, rate in rates.items() if rate in (0.0, 1.0)], "never or always"
     found = []
     if not LEAST <= total <= most:
-        found.append(f"{total:.2%} of {where} spike, not {range_}, so equal spikes say little")
+        found.append(f"{total:.2%} of {where} spike, not {range_}, so equal spikes are weak evidence")
     if same:
-        found.append(f"{', '.join(same)} fire {fires} on these samples, so their equality says nothing")
+        found.append(f"{', '.join(same)} fire {fires} on these samples, so their equality proves nothing")
     return found

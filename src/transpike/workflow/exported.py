@@ -1,4 +1,4 @@
-"""The program that ``torch.export`` makes of a model, or the reason why there is none, with a way out."""
+"""The program that ``torch.export`` makes of a model, or the reason why there is none, with a remedy."""
 
 import contextlib
 import copy
@@ -33,7 +33,7 @@ LIBRARIES = (
 """What is not the user's code, by the beginning of its file names."""
 WRAPPERS = ("DataParallel", "DistributedDataParallel", "OptimizedModule")
 REGIONS = {
-    "wrap_with_autocast": "torch.autocast in the model's forward is left out: the numbers are those of full precision",
+    "wrap_with_autocast": "torch.autocast in the model's forward is ignored: the results are those of full precision",
     "wrap_with_set_grad_enabled": "",
 }
 """Regions of a program that compute the same outside of their context, and the remark about that."""
@@ -42,7 +42,7 @@ REGIONS = {
 def copied(model: nn.Module) -> nn.Module:
     """A copy on the CPU in float32, without the wrappers of DataParallel, DistributedDataParallel and torch.compile.
 
-    Raises UnsupportedModel with the reason for models that cannot be copied or are no layers of tensors.
+    Raises UnsupportedModel with the reason for models that cannot be copied or are not layers of tensors.
     """
     while type(model).__name__ in WRAPPERS and type(model).__module__.startswith("torch."):
         model = getattr(model, "_orig_mod", None) or model.module  # type: ignore[assignment]
@@ -68,14 +68,14 @@ def copied(model: nn.Module) -> nn.Module:
 
 
 def _check_kind(model: nn.Module) -> None:
-    """UnsupportedModel for kinds of modules that torch.export cannot read, each with its way out."""
+    """UnsupportedModel for kinds of modules that torch.export cannot read, each with its remedy."""
     for name, part in model.named_modules():
         place = f"{name or 'the model'} ({type(part).__name__})"
         home = type(part).__module__
         if isinstance(part, torch.jit.ScriptModule):
             raise UnsupportedModel(
                 f"{place} is a TorchScript program (torch.jit), which torch.export cannot read. Build the network from "
-                "its Python class, and take over the weights: network.load_state_dict(scripted.state_dict())"
+                "its Python class, and load the weights: network.load_state_dict(scripted.state_dict())"
             )
         if re.match(r"torch\.(ao\.)?nn\.(\w+\.)?quantized", home):
             raise UnsupportedModel(
@@ -245,10 +245,10 @@ def _reason(model: nn.Module, example: Example, error: Exception, hooks: bool) -
     text = str(error)
     place = _place(error)
     if "data-dependent" in text or "Could not guard" in text or "GuardOnDataDependent" in type(error).__name__:
-        what = f"the model decides by values of its input{place}, so there is no single network to convert. Remove "
-        what += "control flow that depends on data (if, while, .item() and float() of activations)"
+        what = f"the control flow of the model depends on values of its input{place}, so there is no single network to "
+        what += "convert. Remove it from forward (if, while, .item() and float() of activations)"
     elif "numpy" in text:
-        what = f"the model leaves torch for NumPy{place}: use operators of torch in forward"
+        what = f"the model calls NumPy{place}: use operators of torch in forward"
     else:
         what = f"torch.export cannot read the model on {example.text}{place}: {_first(error)}\n"
         what += "Use plain operators of torch in forward; torch.export.export(model, (input,)) shows the whole error"
@@ -265,8 +265,7 @@ def _fault(model: nn.Module, example: Example, fault: Exception) -> str:
     if "Long" in text or "indices" in text:
         layer = f" ({lookups[0]} is an embedding)" if lookups else ""
         return (
-            f"the model takes whole numbers{layer}, and the data hold real ones or bytes: give them as int64, like "
-            "tokens.long()"
+            f"the model takes integers{layer}, but the data are floating point or bytes: pass int64, like tokens.long()"
         )
     if "same dtype" in text or "scalar type" in text:
         way = "Models are converted in float32: remove casts to other types, like x.half(), from forward"

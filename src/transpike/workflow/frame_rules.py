@@ -25,7 +25,7 @@ def frames(call: Reading) -> Held:
     wire = call.wires[0]
     layouts = call.layouts(wire.layout.outer, wire.layout.inner)
     if wire.layout.axis or len(call.wires) > 1:
-        raise Refused(f"it is supported with the batch as the first axis only, and {wire.layout}")
+        raise Refused(f"it is supported with the batch as the first axis only, but {wire.layout}")
     channels, *space = wire.sizes[1:]
     count, name = wire.layout.folded, FRAMES[call.short] + call.name[len(call.short) :]
     order = [0, 2, 1, *range(3, len(space) + 3)]

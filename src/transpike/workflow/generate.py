@@ -18,7 +18,7 @@ class Generated:
     """Sequences ``ids`` (batch, prompt + n), whose last n numbers are new, and what each new number cost.
 
     ``logits`` (batch, n, vocabulary): those that each was taken from. Per new number, (n,), the mean over samples:
-    ``operations``, synaptic operations of the ``timesteps`` steps in front of it, with ``product_operations``, those of
+    ``operations``, synaptic operations of the ``timesteps`` steps before it, with ``product_operations``, those of
     them that read a state, and ``repeated``, those of positions that had been there before: 0 if they had settled. The
     first number's are those of the whole prompt. ``evaluations``: function → evaluations of parts whose inputs changed.
     ``macs``: multiplications of the network without spikes, constant factors folded, for the new position only, with
@@ -63,7 +63,7 @@ def generate(
     seed: int = 0,
     engine: Engine | str | None = None,
 ) -> Generated:
-    """Continue sequences of whole numbers by ``n``: ``ids`` (batch, length) → ``Generated.ids`` (batch, length + n).
+    """Continue sequences of integers by ``n``: ``ids`` (batch, length) → ``Generated.ids`` (batch, length + n).
 
     The network is a decoder of sigma-delta neurons that takes up to L numbers and answers at each position with the
     logits of the next number. Positions that have no number yet do not exist: they send nothing and are not computed.
@@ -74,8 +74,8 @@ def generate(
     ``temperature`` 0 takes the largest logit, else numbers are drawn from the softmax of logits / temperature by
     ``seed``. ``engine``: "dense" (default) or "reference", which give the same spikes.
 
-    Raises UnsupportedModel for a network that is no such decoder, or whose answers depend on later positions,
-    SettingError for another code or more than L numbers, DataError for ids that are no whole numbers of its table.
+    Raises UnsupportedModel for a network that is not such a decoder, or whose answers depend on later positions,
+    SettingError for another code or more than L numbers, DataError for ids that are not integers of its table.
     """
     refuse_hybrid(snn, "generate", "the cache of a sequence is the states of neurons")
     steps = snn.schedule.check(snn.timesteps if timesteps is None else timesteps)
@@ -154,12 +154,12 @@ def _checked(ids: Tensor, n: int, length: int) -> Tensor:
     whole = isinstance(ids, Tensor) and not (ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool)
     if not whole or ids.ndim != 2 or not ids.numel():
         form = f"{ids.dtype!s} of shape {tuple(ids.shape)}" if isinstance(ids, Tensor) else type(ids).__name__
-        raise DataError(f"ids must be whole numbers of shape (batch, length), at least one, not {form}")
+        raise DataError(f"ids must be integers of shape (batch, length), at least one, not {form}")
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise SettingError(f"n must be a whole number of at least 1, not {n!r}")
+        raise SettingError(f"n must be an integer of at least 1, not {n!r}")
     if ids.shape[1] + n > length:
         raise SettingError(
-            f"the network takes {length} numbers, and {ids.shape[1]} with {n} more are {ids.shape[1] + n}: give a "
+            f"the network takes {length} numbers, but {ids.shape[1]} with {n} more are {ids.shape[1] + n}: pass a "
             f"smaller n, or only the last {max(1, length - n)} numbers"
         )
     return ids.detach().cpu().long()

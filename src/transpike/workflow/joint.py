@@ -36,7 +36,7 @@ class Joint(MeasuredTask):
     """``parts``: (output, task) of some of the outputs in ``structure``. The metrics are those of all, by
     "output: metric", the first one for verdicts; the loss is the sum of the losses.
 
-    Checked targets are side by side in one float64 tensor (samples, M), which holds class numbers exactly.
+    Checked targets are side by side in one float64 tensor (samples, M), which holds class indices exactly.
     """
 
     name: ClassVar[str] = "joint"
@@ -96,7 +96,7 @@ class Joint(MeasuredTask):
             checked = part.task.check(self._shape(part.name), samples, y, f"the output {part.name} of {where}")
             found.append(checked.reshape(samples, part.width).double())
         if len({len(y) for y in found}) > 1:
-            raise DataError(f"the targets of the outputs hold different numbers of samples, {[len(y) for y in found]}")
+            raise DataError(f"the targets of the outputs have different numbers of samples, {[len(y) for y in found]}")
         return torch.cat(found, 1)
 
     def check(self, shape: tuple[int, ...], samples: int, target: Tensor, where: str = "a batch") -> Tensor:

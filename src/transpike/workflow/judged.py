@@ -17,7 +17,7 @@ from transpike.workflow.joint import Joint
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """What a task judges: the output ``name`` of several in ``structure``; without a name all of them, or the only one.
+    """The output that a task judges: ``name`` of several in ``structure``; without a name all of them, or the only one.
 
     ``joint``: a task for each of some outputs. Answers hold several outputs side by side, (…, batch, N).
     """
@@ -49,7 +49,7 @@ class Judged:
                 if tree.keys[place] not in given:
                     raise DataError(
                         f"the targets are a dictionary with the keys {', '.join(map(repr, given))}, without the output "
-                        f"{self.name!r}: use the names of the outputs as keys, or give the targets of this one alone"
+                        f"{self.name!r}: use the names of the outputs as keys, or pass the targets of this one alone"
                     )
                 given = given[tree.keys[place]]
             elif isinstance(given, (tuple, list)) and len(given) == len(tree.keys) and is_array(given[place]):
@@ -64,7 +64,7 @@ class Judged:
         if given is None:
             return None
         if not isinstance(given, (Mapping, tuple, list)):
-            raise DataError(f"there is a task for each of several outputs: give targets by output, {joint}")
+            raise DataError(f"there is a task for each of several outputs: pass targets by output, {joint}")
         found = {name: Judged(self.structure, name).target(given) for name, _ in joint.parts}
         return joint.packed({name: as_targets(y) for name, y in found.items()})
 
@@ -75,7 +75,7 @@ class Judged:
 
 
 Tasks = AnyTask | Mapping[str, AnyTask]
-"""What functions take as a task: of several outputs also one for each, by name."""
+"""The type of ``task`` arguments: with several outputs also a dictionary with a task for each name."""
 
 
 def asked(structure: Structure | None, task: Tasks | None, output: str | int | None) -> tuple[Task, Judged]:
@@ -86,13 +86,13 @@ def asked(structure: Structure | None, task: Tasks | None, output: str | int | N
     """
     if isinstance(task, Mapping):
         if structure is None or output is not None:
-            raise SettingError("a dictionary of tasks is for several outputs, without output=: give one task")
+            raise SettingError("a dictionary of tasks is for several outputs, without output=: pass one task")
         joint = Joint.of(task, structure)
         return joint, Judged(structure, None, joint)
     given = None if task is None else task_given(task)
     if structure is None:
         if output is not None:
-            raise SettingError(f"output={output!r} selects one of several outputs, and this network has one")
+            raise SettingError(f"output={output!r} selects one of several outputs, but this network has one")
         return task_given(given), Judged()
     if output is not None:
         return task_given(given), Judged(structure, structure.names[structure.place(output)])
@@ -100,6 +100,6 @@ def asked(structure: Structure | None, task: Tasks | None, output: str | int | N
         return Fidelity() if given is None else given, Judged(structure)
     names = ", ".join(map(repr, structure.names))
     raise SettingError(
-        f"the network has several outputs, and {given} judges one: output=… (--output-name) with one of {names}, or a "
+        f"the network has several outputs, but {given} judges one: output=… (--output-name) with one of {names}, or a "
         "dictionary with a task for each"
     )

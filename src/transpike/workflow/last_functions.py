@@ -1,4 +1,4 @@
-"""Softmax, sigmoid and their like behind the last layers: where they are, and the network without them."""
+"""Softmax, sigmoid and similar functions after the last layers: where they are, and the network without them."""
 
 import operator
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ FOLLOWERS: tuple[type[Op], ...] = (Selection, Average, Add, Scale)
 
 
 def last_functions(program: fx.Graph, answers: list[fx.Node], wanted: set[fx.Node]) -> frozenset[fx.Node]:
-    """The calls of ``LAST`` behind which nothing follows but such calls and ``FOLLOWERS``, and these followers.
+    """The calls of ``LAST`` after which nothing follows but such calls and ``FOLLOWERS``, and these followers.
 
     ``wanted``: the nodes on which the ``answers`` depend; others do not count as readers.
     """
@@ -77,7 +77,7 @@ class Split:
 
     @property
     def remarks(self) -> list[str]:
-        """What the report says of the functions behind the last layer."""
+        """The report's sentences about the functions after the last layer."""
         ops = (*self.functions, *(() if self.network is None else (node.op for node in self.network)))
         named = [op.operator.split(".")[1] for op in ops if isinstance(op, AnalogueOp)]
         named += ["upsampling" for op in ops if _is_upsampling(op)]
@@ -85,11 +85,11 @@ class Split:
             return []
         names = " and ".join(named if self.network is None else dict.fromkeys(named))
         where = "the last layer" if self.network is None else "the last layers"
-        return [f"{names} behind {where}: computed once for each answer, on the accumulated output, without spikes"]
+        return [f"{names} after {where}: computed once for each answer, on the accumulated output, without spikes"]
 
 
 def split_answer(graph: Graph) -> Split:
-    """The network up to its last layers, and the functions behind them; none if it ends with layers."""
+    """The network up to its last layers, and the functions after them; none if it ends with layers."""
     chain, last = _chain(graph), _last_nodes(graph)
     if not last:
         return Split(graph)
@@ -100,7 +100,7 @@ def split_answer(graph: Graph) -> Split:
 
 
 def divided(graph: Graph, last: set[str]) -> Split:
-    """The network up to the nodes ``last``, and these as a network of their own; nothing else follows them."""
+    """The network up to the nodes ``last``, and these as a separate network; nothing else follows them."""
     rest = [node for node in graph if node.name not in last]
     between = {name for node in graph if node.name in last for name in node.inputs} - last
     wires = [node for node in rest if node.name in between]
@@ -136,7 +136,7 @@ def _chain(graph: Graph) -> set[str]:
 
 
 def _last_nodes(graph: Graph) -> set[str]:
-    """The names of the functions behind the last layers and of what follows; of several outputs also upsampling."""
+    """The names of the functions after the last layers and of what follows; of several outputs also upsampling."""
     several, free = isinstance(graph.output.op, Pack), set[str]()
     for node in reversed(graph.nodes):
         follows = isinstance(node.op, (*FOLLOWERS, AnalogueOp, Pack)) and node.inputs

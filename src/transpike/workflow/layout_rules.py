@@ -34,7 +34,7 @@ def with_batch_first(
     if rule is None or (rule is _along and pointwise):  # max(a, b)
         rule = _pointwise if pointwise else None
     if rule is None:
-        raise Refused(f"it is supported with the batch as the first axis only, and {call.wires[0].layout}")
+        raise Refused(f"it is supported with the batch as the first axis only, but {call.wires[0].layout}")
     return rule(call)
 
 
@@ -45,7 +45,7 @@ def _view(call: Reading) -> Held:
     sizes, before = sizes_of(value), prod(wire.sizes[: wire.layout.axis]) * wire.layout.outer
     outer, rest = divmod(before, max(1, prod(sizes[:axis])))
     if rest or not outer or times % outer:
-        raise Refused(f"no axis of its output holds whole samples: {wire.layout} of its input")
+        raise Refused(f"no axis of its output contains whole samples: {wire.layout} of its input")
     layout = Layout(axis, outer, times // outer)
     shape = layout.held(sizes)
     if shape == wire.shape:
@@ -74,7 +74,7 @@ def _expand(call: Reading) -> Held:
 
 
 def _repeat(call: Reading) -> Held:
-    """Copies of whole axes; those of the batch's axis are in front of it."""
+    """Copies of whole axes; those of the batch's axis are before it."""
     wire, counts = call.x, list(call["repeats" if "repeats" in call.arguments else "dims"])
     rank = max(len(counts), len(wire.sizes))
     counts = [1] * (rank - len(counts)) + counts
@@ -86,7 +86,7 @@ def _repeat(call: Reading) -> Held:
 
 
 def _interleave(call: Reading) -> Held:
-    """Copies of each element along an axis; those of the batch's are behind it."""
+    """Copies of each element along an axis; those of the batch's are after it."""
     wire = call.x
     if call["dim"] is None:
         raise Refused("it repeats over the batch axis; name the axis (dim=…)")

@@ -75,7 +75,7 @@ def sizes_of(value: Tensor) -> Sizes:
 
 
 def unknown(name: str, value: Tensor) -> Wire:
-    """A wire for what has been refused, so that the calls behind it can be read."""
+    """A wire for what has been refused, so that the calls after it can be read."""
     try:
         axis, times = batch_axis(value) or (0, 1)
         layout = Layout(axis, 1, times)

@@ -249,7 +249,7 @@ def _check_range(entrance: nn.Module, x: Tensor) -> None:
     """Set the threshold to the largest input. SettingError for negative inputs, which would be clipped."""
     if float(x.min()) < 0:
         raise SettingError(
-            f"the smallest calibration value is {float(x.min()):.3g}, and {type(entrance).__name__} clips negative "
+            f"the smallest calibration value is {float(x.min()):.3g}, but {type(entrance).__name__} clips negative "
             "inputs: train without normalising the input (mean 0, standard deviation 1)"
         )
     if isinstance(entrance, SourceActivation):

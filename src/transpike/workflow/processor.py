@@ -186,7 +186,7 @@ class _Processor:
     def _spike_scale(self, node: Node, cell: FirstSpike) -> float:
         if cell.threshold.numel() != 1:
             raise UnsupportedModel(
-                f"{node.name} has a threshold for each channel, and the processor cannot multiply weights by it: "
+                f"{node.name} has a threshold for each channel, but the processor cannot multiply weights by it: "
                 'convert with granularity="layer"'
             )
         return float(cell.output_scale())

@@ -130,7 +130,7 @@ def record(
     """
     for name, value in (("samples", samples), ("neurons", neurons)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise SettingError(f"{name} must be a whole number from 1 on, not {value!r}")
+            raise SettingError(f"{name} must be an integer of at least 1, not {value!r}")
     steps = snn.timesteps if timesteps is None else snn.schedule.check(timesteps)
     chosen, names = engine_named(engine), _names(snn) if layers is None else tuple(layers)
     found: list[SampleRecord] = []

@@ -91,7 +91,7 @@ def shared(ranks: Ranks, batches: Iterable[Batch], run: Callable[[Batch], Result
     """``run(batch)`` of all batches in their order, each computed in its process and given to all of them.
 
     An error in one process is raised in all of them, after the results of the batches before it. Raises DataError where
-    the processes were given different batches, LostProcess where one of them ended. A list has the same length in all
+    the processes received different batches, LostProcess where one of them ended. A list has the same length in all
     of them.
     """
     if ranks.count == 1:
@@ -113,7 +113,7 @@ def shared(ranks: Ranks, batches: Iterable[Batch], run: Callable[[Batch], Result
         known = max((told[0] for told in found), key=len)
         if any(told[0] != known[: len(told[0])] or (len(told[0]) < len(known) and not told[2]) for told in found):
             raise DataError(
-                "the processes were given different samples: give each of them all samples in the same order, without "
+                "the processes received different samples: pass each of them all samples in the same order, without "
                 "a sampler for distributed training, and shuffled by the same seed or not at all"
             )
         # in the order of the batches: an error while the first was read comes before all results

@@ -1,4 +1,4 @@
-"""What conversions and evaluations of the same network and data keep for each other."""
+"""Results that conversions and evaluations of the same network and data share."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,12 +64,12 @@ def sharing(found: Shared) -> Iterator[None]:
 
 
 def current() -> Shared | None:
-    """What is shared here; None outside of ``sharing``."""
+    """The shared results; None outside of ``sharing``."""
     return _current.get()
 
 
 def answer_of(source: Graph, x: Tensor) -> Tensor:
-    """What the source network answers to ``x`` (batch, *shape)."""
+    """The answers of the source network to ``x`` (batch, *shape)."""
     found = _current.get()
     if found is None:
         return source.run(x)

@@ -109,7 +109,7 @@ def train(
     preprocessing = preprocessing or dataset.preprocessing
     recordings = dataset.frames is not None
     if recordings and not preprocessing.is_identity:
-        raise SettingError(f"{dataset.name} holds recordings, whose silent pixels must stay 0; not {preprocessing}")
+        raise SettingError(f"{dataset.name} contains recordings, whose silent pixels must stay 0; not {preprocessing}")
     channels, height = dataset.image_shape[:2]
     # A shift by one loses too much of 8x8 pixels; mirrored digits and gestures may be other classes.
     mirrored = "crop" if channels == 1 or recordings else "crop-flip"

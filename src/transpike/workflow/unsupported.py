@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 from transpike.errors import UnsupportedOperator
 
-_DIFFERENCES = "a recipe of differences (sigma-delta, burst-digits, dcgs)"
+_DIFFERENCES = "a differential recipe (sigma-delta, burst-digits, dcgs)"
 _SAMPLE = (
     "it normalises each sample by its own mean and variance, which firing rates do not compute: use "
     f"{_DIFFERENCES}, or train with nn.BatchNorm"
 )
 _GATE = (
-    "with this recipe it is supported behind the last layer only, where it is computed once on the answer; inside the "
+    "with this recipe it is supported after the last layer only, where it is computed once on the answer; inside the "
     f"network use {_DIFFERENCES}, or train with nn.ReLU and without gates"
 )
 _CURVED = (
@@ -41,7 +41,7 @@ _FAMILIES: dict[str, str] = {
     _ORDER: "sort argsort topk argmax argmin median kthvalue",
     _RANDOM: "rand randn rand_like randn_like randint normal uniform",
     _ATTENTION: "scaled_dot_product_attention _native_multi_head_attention _transformer_encoder_layer_fwd",
-    "it looks values up by whole numbers that are no input: give them as an input of int64, and use nn.Embedding": (
+    "it looks values up by integers that are not an input: pass them as an input of int64, and use nn.Embedding": (
         "embedding embedding_bag one_hot"
     ),
     "it adds up along the axis step by step; multiply by a triangular matrix of ones (x @ torch.triu(ones))": "cumsum",
@@ -50,7 +50,7 @@ _REASONS = {name: reason for reason, names in _FAMILIES.items() for name in name
 
 
 def reason(operator: str) -> str:
-    """The reason why no layer represents this operator ("silu.default"), and the way out if there is one."""
+    """The reason why no layer represents this operator ("silu.default"), and the remedy if there is one."""
     name = operator.split(".")[0]
     if operator in ("mean.default", "sum.default", "max.default"):
         return "it works across the batch; name the other axes (dim=…)"
@@ -64,7 +64,7 @@ def refusal(places: Sequence[tuple[str, str, str, str]]) -> UnsupportedOperator:
         f"{len(rows)} place{'s' * (len(rows) > 1)} cannot be converted:\n"
         + "\n".join(rows)
         + '\nReplace them, or keep them analogue with on_unsupported="keep" (--on-unsupported keep). '
-        "Analogue operators compute with real numbers: they send no spikes, and the layers behind them multiply in "
+        "Analogue operators compute with real numbers: they send no spikes, and the layers after them multiply in "
         "every time step.",
         tuple((name, path, line) for name, path, line, _ in places),
     )

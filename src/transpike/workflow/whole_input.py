@@ -1,4 +1,4 @@
-"""An input of whole numbers: pixels of a number of bits, or multiples of a power of two."""
+"""An input of integers: pixels of a number of bits, or multiples of a power of two."""
 
 from dataclasses import dataclass, replace
 from math import ceil, log2
@@ -25,14 +25,14 @@ class WholeInput:
     offset: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
-        """The whole numbers for preprocessed inputs (batch, *shape) of the network before."""
+        """The integers for preprocessed inputs (batch, *shape) of the network before."""
         shape = (1, -1) + (1,) * (x.ndim - 2)
         found = (x.double() - self.offset.reshape(shape)) / self.weight.reshape(shape)
         assert self.preprocessing.whole is not None
         return found.round().clamp(*self.preprocessing.whole).float()
 
     def before(self, source: Graph) -> Graph:
-        """The network behind an input of whole numbers, which a scale turns into its input."""
+        """The network after an input of integers, which a scale turns into its input."""
         first, name = source.nodes[0], f"{source.nodes[0].name}_unit"
         while any(node.name == name for node in source):
             name += "_"
@@ -56,17 +56,15 @@ def whole_input(
     batches: tuple[Tensor, ...],
     shape: tuple[int, ...],
 ) -> WholeInput:
-    """The whole numbers of ``bits`` bits for calibration inputs ``batches``, preprocessed by ``preprocessing``.
+    """The integers of ``bits`` bits for calibration inputs ``batches``, preprocessed by ``preprocessing``.
 
     Pixels from 0 to 1 before their preprocessing become n = 0 … 2^bits − 1, bytes themselves if ``bits`` is 8. Other
     inputs become multiples of 2^-k, the largest of which needs ``bits`` bits besides its sign.
     """
     if isinstance(bits, bool) or not isinstance(bits, int) or not 1 <= bits <= 16:
-        raise SettingError(f"input_bits must be a whole number from 1 to 16, not {bits!r}")
+        raise SettingError(f"input_bits must be an integer from 1 to 16, not {bits!r}")
     if not is_plain(encoder, ConstantCurrent):
-        raise SettingError(
-            f"input_bits is for inputs that enter as a constant current, not for {encoder}: leave it out"
-        )
+        raise SettingError(f"input_bits is for inputs that enter as a constant current, not for {encoder}: omit it")
     if not shape:
         raise SettingError("input_bits needs inputs with a channel axis, (batch, channels, …)")
     mean, std = (torch.tensor(row).double() for row in ((0.0,), (1.0,)))

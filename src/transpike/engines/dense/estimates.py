@@ -53,7 +53,7 @@ class Estimates:
 
     A message changes its receiver's estimate by all of it, in any order, so that a layer can run all these steps before
     the next layer. Sums are exact in float64 on the grid, and run in float32 where that is exact too (``Plan.narrow``).
-    A layer that hears nothing and has nothing left to send is skipped: a settled network costs next to nothing.
+    A layer that receives nothing and has nothing left to send is skipped: a settled network costs next to nothing.
     """
 
     def __init__(self, run: Run, plan: Plan, memory: int) -> None:

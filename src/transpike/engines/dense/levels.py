@@ -25,7 +25,7 @@ from transpike.ops.shape import Pad
 class Placed:
     """A layer of the library in the network: ``reads`` is the wire of its levels or, without weights, of currents.
 
-    ``currents`` and ``neuron`` are the nodes that it stands for, or "": weights, or their sum with the wire ``adds``,
+    ``currents`` and ``neuron`` are the nodes that it represents, or "": weights, or their sum with the wire ``adds``,
     and neurons. ``adds`` carries currents, or levels if the layer has ``factors`` for them. ``axis``: that of the
     features of what it reads. ``first``: the bias, (positions or 1, features).
     """
@@ -41,7 +41,7 @@ class Placed:
 
 @dataclass(frozen=True, eq=False)
 class Levels:
-    """``placed``: by the node at whose place a layer runs. ``passed``: nodes that are not run, as such layers stand for
+    """``placed``: by the node at whose place a layer runs. ``passed``: nodes that are not run, as such layers represent
     them. ``reads``: what every other node reads; ``last``: the last reader of each wire. ``largest``: bytes of the
     largest wire of one step.
     """
@@ -73,7 +73,7 @@ class Levels:
 class _Summed:
     """Weights that read the levels of a wire, at the place of ``node``: of the weights, or of their sum with ``adds``.
 
-    ``passed``: the other nodes that such a layer stands for.
+    ``passed``: the other nodes that such a layer represents.
     """
 
     node: Node
@@ -244,7 +244,7 @@ class _Network:
 
 
 def _zeros(pad: Op, dimensions: int) -> tuple[int, int] | None:
-    """The zeros that a Pad puts in front of rows and columns of images; None if it does anything else."""
+    """The zeros that a Pad puts before rows and columns of images; None if it does anything else."""
     assert isinstance(pad, Pad)
     amounts = (*pad.amounts, 0, 0, 0, 0)[: max(4, len(pad.amounts))]
     if pad.mode != "constant" or min(amounts) < 0 or any(amounts[2 * dimensions :]):

@@ -90,7 +90,7 @@ class Narrow:
 
 
 def _is_whole(lowered: Lowered, node: Node, whole: set[str]) -> bool:
-    """True if the wire carries whole levels whose size is known."""
+    """True if the wire carries integer levels whose size is known."""
     alphabet = lowered.alphabets[node.name]
     if alphabet.kind not in WHOLE or not alphabet.levels:
         return False

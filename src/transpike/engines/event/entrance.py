@@ -1,4 +1,4 @@
-"""The current of a constant analogue input behind a convolution, by the native library."""
+"""The current of a constant analogue input after a convolution, by the native library."""
 
 import ctypes
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from transpike.ops import Conv
 
 @dataclass(frozen=True, eq=False)
 class Entrance:
-    """A convolution of the input itself, which is rounded to the grid in front of the neurons of one layer.
+    """A convolution of the input itself, which is rounded to the grid before the neurons of one layer.
 
     Sums in float64, as those of torch; ``alive`` are the tensors that ``call`` points to.
     """

@@ -12,7 +12,7 @@ from transpike.core.cell import NeuronSpec
 from transpike.engines.event.weights import UnfitError
 
 Factors = tuple[int, ...]
-"""What a bit stands for, plane by plane: a level is the sum of the factors whose bits are set."""
+"""What a bit represents, plane by plane: a level is the sum of the factors whose bits are set."""
 
 ONE, SEVERAL, SIGNED, NEAREST = 0, 1, 2, 3
 MOST_FACTORS = 16  # of the levels of one sign
@@ -77,7 +77,7 @@ def coins(most: int) -> Factors:
 
 
 def of_alphabet(alphabet: Alphabet) -> Factors | None:
-    """The planes in which a cell's levels can be packed; None if they are no integers of known size."""
+    """The planes in which a cell's levels can be packed; None if they are not integers of known size."""
     if alphabet == BINARY:
         return (1,)
     if alphabet.kind not in ("ternary", "levels", "bits") or not 1 <= alphabet.levels < 2**MOST_FACTORS:

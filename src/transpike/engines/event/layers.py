@@ -276,7 +276,7 @@ class _Compiler:
         """(kernel, groups, channels that one source reads). Raises UnfitError with the reason if there is no kernel."""
         op, wire = node.op, node.inputs[0]
         if wire not in self.planes:
-            raise UnfitError(f"{wire} does not carry spikes of whole levels")
+            raise UnfitError(f"{wire} does not carry spikes of integer levels")
         planes = max(Counter(self.planes[wire]).values())  # of one factor
         inputs = image(self.table[wire].shape)[0]
         every = padded(inputs)

@@ -106,7 +106,7 @@ class Network:
 
     @property
     def bytes(self) -> int:
-        """Of its wires and states."""
+        """The bytes of its wires and states."""
         states = [part for state in self.states.values() for part in (state if isinstance(state, tuple) else (state,))]
         return self.scratch.nbytes + self.batch * self.event.wire_bytes + sum(part.nbytes for part in states)
 

@@ -39,8 +39,8 @@ BLOCK = 2**15
 
 @dataclass(eq=False)
 class Packed:
-    """A train of whole levels as 32-bit words of as many steps: for each word its planes, (batch, height, width, padded
-    channels), whose sum it is, each times its factor.
+    """A train of integer levels as words of 32 steps: for each word its planes, (batch, height, width,
+    padded channels), whose sum it is, each times its factor.
     """
 
     words: list[Planes]
@@ -196,7 +196,7 @@ class LayerKernel:
 
 
 def compiled(graph: Graph, node: Node, currents: Currents, timesteps: int) -> Kernel | None:
-    """The native kernel of one layer of neurons behind ``currents``; None where there is none, or it would be slower.
+    """The native kernel of one layer of neurons after ``currents``; None where there is none, or it would be slower.
 
     Its sums of weights in float32 have another order than those of a convolution in PyTorch.
     """
@@ -227,7 +227,7 @@ def compiled(graph: Graph, node: Node, currents: Currents, timesteps: int) -> Ke
 
 
 def _alone(graph: Graph, node: Node, between: list[Node], trains: Mapping[str, Train]) -> Lowered:
-    """The lowered form of a layer alone: the cells that send the ``trains`` have no network in front of them."""
+    """The lowered form of a layer alone: the cells that send the ``trains`` have no network before them."""
     nodes: list[Node] = []
     axes, start = dict(graph.channel_axes), 0
     for name, train in trains.items():

@@ -331,7 +331,7 @@ class EventRun(FoldedRun):
                 ones.data_ptr(), steps, len(self.x), height * width, channels, padded(channels),
                 ones.stride(0), ones.stride(2), ones.stride(1), plane.data_ptr(),
             )  # fmt: skip
-            assert not odd, "a binary wire carried other values than 0 and 1"
+            assert not odd, "a binary wire carried values other than 0 and 1"
         assert planes == (1,) or not bool(left.any()), f"{node.name} sent a level outside its alphabet"
         return packed
 

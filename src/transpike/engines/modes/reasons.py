@@ -1,4 +1,4 @@
-"""Why networks of other schedules than streaming have no event kernels."""
+"""Why networks with schedules other than streaming have no event kernels."""
 
 from transpike.core.schedule import MOST_STEPS
 from transpike.lowering.program import Program
@@ -13,8 +13,8 @@ def why_dense(program: Program) -> str:
         return "a phase cycle is one pass over all its steps"
     if schedule.mode == "differences":
         if schedule.gain == "unit":
-            return "sigma-delta layers have kernels of their own"
-        return "differences that are divided by their step number lie on no grid"
+            return "sigma-delta layers have separate kernels"
+        return "differences that are divided by their step number are not on a grid"
     if schedule.lag(MOST_STEPS) < MOST_STEPS or program.single_steps:
         return "layers that fire before their window is complete run step by step"
     return "a window is one pass over all its steps"

@@ -1,4 +1,4 @@
-"""Layers of weights that read levels, and the sigma-delta neurons behind them, in the native library."""
+"""Layers of weights that read levels, and the sigma-delta neurons after them, in the native library."""
 
 import ctypes
 import functools
@@ -20,7 +20,7 @@ from transpike.ops import Conv
 SAME, CLIP = 0, 1  # native/transpike.h
 SMALL = 2**14  # neurons below which one thread is used
 LARGEST_LEVEL, LARGEST_WEIGHT, LARGEST_SUM = 2**15 - 1, 2**15 - 1, 2**31 - 1
-SPARE = 64  # numbers behind the weights, up to which vectors reach
+SPARE = 64  # numbers after the weights, up to which vectors reach
 MOST_TAPS = 100  # of a convolution with one group for each channel
 
 
@@ -33,7 +33,7 @@ def last(value: Tensor, axis: int) -> Tensor:
 class Weights:
     """A convolution of levels in 16-bit integers, packed as native/transpike.h says; a linear layer is one of 1 × 1.
 
-    ``units`` is the value of a weight of 1, for each output channel. ``before``: zeros in front of rows and columns.
+    ``units`` is the value of a weight of 1, for each output channel. ``before``: zeros before rows and columns.
     ``adds_up``: the sums of all steps of one call add up to 32-bit integers.
     """
 
@@ -149,7 +149,7 @@ class Sent:
         return torch.empty(found.shape, dtype=torch.int16).copy_(found)
 
     def active(self, axis: int) -> Tensor:
-        """(time,): the positions that sent, if the features were on ``axis``, in front of the one on which they are."""
+        """(time,): the positions that sent, if the features were on ``axis``, before the one on which they are."""
         found = functools.reduce(torch.bitwise_or, self.levels.unbind(axis)) != 0
         return found.movedim(-2, 0).flatten(1).sum(1)
 
@@ -161,7 +161,7 @@ class Sent:
 
 @dataclass(frozen=True, eq=False)
 class DeltaLayer:
-    """Weights, neurons, or neurons behind weights. Currents are (time · batch, …, features), levels as in ``Sent``.
+    """Weights, neurons, or neurons after weights. Currents are (time · batch, …, features), levels as in ``Sent``.
 
     ``shape``: spatial sizes and features of the output, these being on ``axis``. ``currents``: others read the sums
     too. ``factors`` float64 (features): levels of the same shape are added times these numbers.
@@ -289,5 +289,5 @@ class DeltaLayer:
 
 
 def _stride(value: Tensor) -> int:
-    """Numbers between two positions; 0 where one row stands for all."""
+    """Numbers between two positions; 0 where one row represents all."""
     return value.shape[1] if len(value) > 1 else 0

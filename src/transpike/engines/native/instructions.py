@@ -12,7 +12,7 @@ SETS = ("baseline", "NEON", "AVX2", "AVX-512")
 def wanted() -> str | None:
     """The set that TRANSPIKE_ISA names, in any case and with or without the hyphen; None where it is not set.
 
-    Raises SettingError for a name that is no instruction set.
+    Raises SettingError for a name that is not an instruction set.
     """
     given = os.environ.get(VARIABLE, "").strip()
     if not given:
@@ -20,7 +20,7 @@ def wanted() -> str | None:
     for name in SETS:
         if name.lower().replace("-", "") == given.lower().replace("-", ""):
             return name
-    raise SettingError(f"{VARIABLE}={given!r} is no instruction set; it can be {', '.join(SETS)}, or not set")
+    raise SettingError(f"{VARIABLE}={given!r} is not an instruction set; it can be {', '.join(SETS)}, or not set")
 
 
 def choose(library: ctypes.CDLL, name: str) -> None:

@@ -1,4 +1,4 @@
-"""What the C network needs, next to an ANN with 8-bit weights on the same core."""
+"""Memory and operations of the C network, next to an ANN with 8-bit weights on the same core."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -18,10 +18,10 @@ class Costs:
     """Bytes of a C network, and operations for one sample.
 
     ``flash``: constants; ``ram``: the state on a 32-bit core. ``additions``: of weights to potentials, measured on the
-    samples; those with graded levels, and those of an input of whole numbers, are multiplications as well.
+    samples; those with graded levels, and those of an input of integers, are multiplications as well.
     ``updates``: additions and comparisons of neurons, one of each in every step; of first spikes comparisons, one in
     every slot in which a layer may fire. ``ann_macs``: multiplications of the
-    network without spikes behind the same entrance, sums of windows not counted.
+    network without spikes after the same entrance, sums of windows not counted.
     """
 
     flash: int
@@ -104,7 +104,7 @@ def _reached(term: Term, axis: int, size: int, outputs: int) -> Integers:
 
 
 def multiplications(term: Term) -> int:
-    """Of one pass of the ANN: equal weights of one output, which come from sums of windows, multiply once."""
+    """Multiplications of one ANN pass: equal weights of one output, which come from sums of windows, multiply once."""
     if term.kind == "scale":
         return 0 if (np.abs(term.weight) == np.abs(term.weight).max()).all() else prod(charge_shape(term))
     flat = term.weight.reshape(*term.weight.shape[:2], -1)

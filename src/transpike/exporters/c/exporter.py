@@ -47,7 +47,7 @@ class C(Exporter):
             return whole
         if whole.first_spikes:
             raise UnsupportedModel(
-                "the C network rounds weights of networks that spike in every step only, and this one sends first "
+                "the C network rounds weights of networks that spike in every step only, but this one sends first "
                 f"spikes: convert it with weight_bits={self.weight_bits}, which is a setting of its recipe"
             )
         return rounded(whole, self.weight_bits)
@@ -58,13 +58,13 @@ class C(Exporter):
         for name, low, high in ends:
             if not -(2**31) <= low <= high < 2**31:
                 raise UnsupportedModel(
-                    f"the entrance {name} takes integers from {low} to {high}, and the C "
+                    f"the entrance {name} takes integers from {low} to {high}, but the C "
                     "network takes 32 bits: convert with input_bits=8"
                 )
         for layer in whole.layers:
             if self.weight_bits is not None and not layer.rule.is_plain:
                 raise UnsupportedModel(
-                    f"{layer.name} sends other levels than 0 and 1, and weight_bits rounds networks of single spikes: "
+                    f"{layer.name} sends levels other than 0 and 1, and weight_bits rounds networks of single spikes: "
                     "export without weight_bits"
                 )
             if mixes_orders(whole, layer):
@@ -82,7 +82,7 @@ class C(Exporter):
                 )
             if len(source.shape) != len(layer.pool.kernel) + 1:
                 raise UnsupportedModel(
-                    f"{layer.name} pools {len(layer.pool.kernel)} of {len(source.shape)} axes, and the C network pools "
+                    f"{layer.name} pools {len(layer.pool.kernel)} of {len(source.shape)} axes, but the C network pools "
                     f"all but the first. {OTHERS}"
                 )
 
@@ -118,7 +118,7 @@ def _order(array: Array) -> dict[str, Any]:
 
 
 def _sent(layer: Layer, steps: int) -> dict[str, Any]:
-    """What a spike of each step sends, of first spikes."""
+    """The level of a first spike in each step."""
     return {} if layer.slots is None else {"sent": [layer.slots.level(step) for step in range(1, steps + 1)]}
 
 

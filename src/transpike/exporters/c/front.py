@@ -1,4 +1,4 @@
-"""The C text of a charge that comes from whole numbers: the first layer of weights, once for each sample."""
+"""The C text of a charge that comes from integers: the first layer of weights, once for each sample."""
 
 import numpy as np
 
@@ -39,7 +39,7 @@ def front_lines(
     sizes = charge_shape(term)[1:] if term.kind == "conv" else term.shape[:-1]
     loops = [f"for (int32_t o{axis} = 0; o{axis} < {size}; ++o{axis}) {{" for axis, size in enumerate(sizes)]
     return [
-        f"/* {comment(term.name)}: the charge of every step, from whole numbers */",
+        f"/* {comment(term.name)}: the charge of every step, from integers */",
         "{",
         "int32_t i = 0;",
         *loops,

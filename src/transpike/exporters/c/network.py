@@ -33,7 +33,7 @@ class Network:
    net_total is the charge of output k so far, in one unit for all; net_answer is the output with the largest."""
     meanings: ClassVar[Mapping[str, str]] = {
         "charge": "charge of every step",
-        "input": "whole numbers, which give the charge of every step",
+        "input": "integers, which give the charge of every step",
         "values": "levels that stay the same during a run",
         "spikes": "levels of one step",
     }
@@ -84,7 +84,7 @@ class Network:
         layers = [layer.name for layer in plan.whole.layers if layer.kind != "readout"]
         level_type = f"typedef {plan.level_type} net_level;\n" if plan.level_type else ""
         levels = ", and their\n   levels, or 0 where all are 1" if plan.level_type else ""
-        return f"""/* Made by transpike: a spiking network in whole numbers, without allocation or libraries.
+        return f"""/* Made by transpike: a spiking network in integers, without allocation or libraries.
 
 {self._description()}
 

@@ -27,7 +27,7 @@ class Field:
 class Parameter:
     """An argument of ``net_start`` or, for "spikes", of ``net_step``.
 
-    ``kind``: that of an entrance, or "input" for the whole numbers that charges are made of, ``Samples.raw[name]``.
+    ``kind``: that of an entrance, or "input" for the integers that charges are made of, ``Samples.raw[name]``.
     """
 
     name: str
@@ -86,7 +86,7 @@ class Plan:
 
     @cached_property
     def parameters(self) -> tuple[Parameter, ...]:
-        """What ``net_start`` and ``net_step`` take: whole numbers of inputs, and what enters in other ways."""
+        """What ``net_start`` and ``net_step`` take: integers of inputs, and what enters in other ways."""
         fronts = {one.front.name: one.front for one in self.whole.entrances if one.front}
         others = [one for one in self.whole.entrances if one.front is None]
         names = identifiers([*fronts, *(one.name for one in others)])
@@ -108,7 +108,7 @@ class Plan:
         return [one for one in self.parameters if one.kind == "spikes"]
 
     def parameter(self, name: str) -> Parameter:
-        """That of the entrance, or of the input of whole numbers, ``name``."""
+        """That of the entrance, or of the input of integers, ``name``."""
         return next(one for one in self.parameters if one.name == name)
 
     def potential_type(self, layer: Layer) -> str:
@@ -134,19 +134,19 @@ class Plan:
 
     @cached_property
     def level_type(self) -> str:
-        """Of the levels of all layers; "" if they are 0 and 1."""
+        """C type of the levels of all layers; "" if they are 0 and 1."""
         graded = [layer.name for layer in self.whole.layers[:-1] if self.is_graded(layer.name)]
         ends = [self.whole.ends(name) for name in graded]
         return signed_type(min(low for low, _ in ends), max(high for _, high in ends)) if ends else ""
 
     def sum_type(self, name: str) -> str:
-        """Of the sum of the levels of a sender in a run."""
+        """C type of the sum of a sender's levels in a run."""
         low, high = (self.whole.timesteps * end for end in self.whole.ends(name))
         return signed_type(low, high)
 
     @property
     def count_type(self) -> str:
-        """Of the number of spikes of one neuron in a run."""
+        """C type of the number of spikes of one neuron in a run."""
         return unsigned_type(self.whole.timesteps)
 
     @cached_property

@@ -30,7 +30,7 @@ def _numbers(array: Array) -> NDArray[np.uint64]:
 
 
 def hashes(levels: Integers, array: Array) -> Integers:
-    """Of levels (T, batch, *shape): (batch, T), the sum of the scrambled numbers of what fired, times its level.
+    """Hash of levels (T, batch, *shape) as (batch, T): the sum of the scrambled numbers of what fired, times its level.
 
     A sum does not depend on the order of the events.
     """
@@ -39,7 +39,7 @@ def hashes(levels: Integers, array: Array) -> Integers:
 
 
 def potential_hashes(values: Integers, array: Array) -> Integers:
-    """Of potentials (batch, *shape): (batch,)."""
+    """Hash of potentials (batch, *shape), as (batch,)."""
     mixed = array.stored(values).astype(np.uint64) * np.uint64(0x9E3779B9) + _numbers(array)
     return (scramble(mixed).sum(1) & WORD).astype(np.int64)
 

@@ -74,7 +74,7 @@ def range_of(whole: Whole, layer: Layer) -> Range:
 
 
 def in_one_run(whole: Whole, layer: Layer) -> Range:
-    """The range of the potentials of a network of first spikes, in which every source sends once."""
+    """The range of the potentials of a first-spike network, in which every source sends once."""
     constant = np.broadcast_to(layer.bias + layer.initial, layer.shape)
     low, high = np.minimum(constant, 0), np.maximum(constant, 0)
     for name in layer.currents:

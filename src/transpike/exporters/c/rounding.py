@@ -1,4 +1,4 @@
-"""Weights of 8 bits or fewer: a whole-number network with smaller integers, and so another network."""
+"""Weights of 8 bits or fewer: an integer network with smaller integers, and so another network."""
 
 from dataclasses import replace
 from math import prod

@@ -1,4 +1,4 @@
-"""The C text of a network of first spikes: a step is a time slot, in which each neuron fires once or never."""
+"""The C text of a first-spike network: a step is a time slot, in which each neuron fires once or never."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -17,7 +17,7 @@ from transpike.lowering.whole import Entrance, Integers, Layer, Slots
 
 
 class SlotPlan(Plan):
-    """The plan of a network of first spikes."""
+    """The plan of a first-spike network."""
 
     @cached_property
     def ranges(self) -> dict[str, Range]:
@@ -36,7 +36,7 @@ class SlotPlan(Plan):
 
     @property
     def step_type(self) -> str:
-        """Of the number of a step."""
+        """C type of the number of a step."""
         return unsigned_type(self.whole.timesteps)
 
     @cached_property
@@ -159,7 +159,7 @@ class SlotNetwork(Network):
     writer: ClassVar[type[Layers]] = SlotLayers
     meanings: ClassVar[Mapping[str, str]] = {
         "charge": "charge before the first step",
-        "input": "whole numbers, which give the charge before the first step",
+        "input": "integers, which give the charge before the first step",
         "spikes": "levels of one step",
     }
     plan: SlotPlan
@@ -185,7 +185,7 @@ class SlotNetwork(Network):
                 if entrance.front is None:
                     added.append(f"{plan.parameter(current).argument}[i]")
                     continue
-                assert current == layer.currents[0], "the charge of whole numbers is written, not added"
+                assert current == layer.currents[0], "the charge of integers is written, not added"
                 given, plain = plan.parameter(entrance.front.name), plan.identifier(current)
                 lines += front_lines(self.terms, entrance.front, plain, given, array, f"s->v_{name}", kind)
             constant = array.spread(layer.bias + layer.initial)

@@ -21,7 +21,7 @@ from transpike.lowering.whole import Integers, Term
 
 PER_LINE = 24
 CODES = 256
-"""The most values that codes of 8 bits stand for."""
+"""The most values that codes of 8 bits represent."""
 
 
 def literal(values: Integers) -> str:
@@ -39,7 +39,7 @@ class Constants:
     names: dict[bytes, str] = field(default_factory=dict)
     checks: list[tuple[str, str]] = field(default_factory=list)
     tables: dict[str, str] = field(default_factory=dict)
-    """Name of codes → that of the values which they stand for."""
+    """Name of codes → that of the values which they represent."""
     bytes: int = 0
 
     def add(self, name: str, values: Integers, length: str = "") -> str:

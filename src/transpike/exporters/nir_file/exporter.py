@@ -38,7 +38,7 @@ class Nir(Exporter):
 
     It has only nodes that importers read in the same way: Input, Conv1d, Conv2d or Affine, CubaLIF or IF, Output. No
     potential ever equals a threshold, so importers that fire at it and importers that fire above it agree. The input
-    node takes the whole numbers of the entrance, and, where the metadata say ``pulse``, one channel more, which is 1 in
+    node takes the integers of the entrance, and, where the metadata say ``pulse``, one channel more, which is 1 in
     the first step and 0 later: it carries v(0) through the network.
 
     ``profile``: the reset of the network. NIR knows no reset by subtraction: importers have to be told ("soft").
@@ -56,7 +56,7 @@ class Nir(Exporter):
     precision: Literal["float32", "float64"] = "float32"
 
     def refuse(self, whole: Whole) -> None:
-        """Raises UnsupportedModel, naming layer, reason and way out, for what a NIR file cannot hold.
+        """Raises UnsupportedModel, naming layer, reason and remedy, for what a NIR file cannot hold.
 
         Raises SettingError for settings that contradict each other.
         """
@@ -86,16 +86,16 @@ class Nir(Exporter):
     def _refuse_layer(self, layer: Layer) -> None:
         if layer.kind == "maximum":
             raise UnsupportedModel(
-                f"{layer.name} is maximum pooling by lateral inhibition, which no node of NIR can hold: train the "
+                f"{layer.name} is maximum pooling by lateral inhibition, for which NIR has no node: train the "
                 f"network with average pooling (nn.AvgPool2d for nn.MaxPool2d) and convert it again, or {ELSEWHERE}"
             )
         if not sources(layer):
             raise UnsupportedModel(
-                f"nothing but its bias enters {layer.name}, and a NIR node needs an input; {ELSEWHERE}"
+                f"nothing but its bias enters {layer.name}, but a NIR node needs an input; {ELSEWHERE}"
             )
         if layer.kind == "readout":
             if layer.initial.any():
-                raise UnsupportedModel(f"{layer.name} starts with charge, which a NIR output cannot hold; {ELSEWHERE}")
+                raise UnsupportedModel(f"{layer.name} starts with charge, which a NIR output cannot have; {ELSEWHERE}")
             return
         if layer.reset != ("subtract" if self.profile == "soft" else "zero"):
             other = "hard" if self.profile == "soft" else "soft"
@@ -111,7 +111,7 @@ class Nir(Exporter):
             per_channel(value, layer, what)
 
     def _refuse_sums(self, layer: Layer, whole: Whole, form: Form) -> None:
-        """Refuse thresholds that the importer cannot tell apart, and sums that need more bits than it has."""
+        """Refuse thresholds that the importer cannot distinguish, and sums that need more bits than it has."""
         charge = np.abs(per_channel(layer.bias, layer, "the bias")).astype(np.float64)
         for source, kernel, _ in kernels_of(layer, whole, form):
             one = whole.table[source]
@@ -123,13 +123,13 @@ class Nir(Exporter):
             real = threshold * grid
             if self.importer and not IMPORTERS[self.importer].several_thresholds and real.min() < real.max():
                 raise UnsupportedModel(
-                    f"{layer.name} has several thresholds, and {IMPORTERS[self.importer].title} takes one for each "
+                    f"{layer.name} has several thresholds, but {IMPORTERS[self.importer].title} takes one for each "
                     "layer: use importer='norse', or thresholds that are powers of two times each other"
                 )
             needed = 2 * max(needed, float(real.max() / grid.min()))  # half a grid step counts
         if needed >= 2.0**bits:
             raise UnsupportedModel(
-                f"the sums of {layer.name} need {ceil(log2(needed + 1))} bits, and {self.precision} adds {bits} of "
+                f"the sums of {layer.name} need {ceil(log2(needed + 1))} bits, but {self.precision} adds {bits} of "
                 "them exactly, so an importer would round them: convert for fewer time steps"
                 + (", or use precision='float64' and run the importer in float64" if bits == 24 else "")
             )
@@ -152,7 +152,7 @@ class Nir(Exporter):
         write_atomically(path, file.getvalue())
 
     def missing(self) -> str:
-        """What is not installed that ``run`` needs, with the command that installs it; "" if nothing."""
+        """The missing dependency of ``run``, with the command that installs it; "" if there is none."""
         return "" if importlib.util.find_spec("nir") else "pip install 'transpike[nir]'"
 
     def run(self, path: Path, samples: Samples) -> Trains:

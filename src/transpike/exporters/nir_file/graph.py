@@ -1,4 +1,4 @@
-"""From the whole-number form to the nodes of a NIR graph that importers read in the same way."""
+"""From the integer form to the nodes of a NIR graph that importers read in the same way."""
 
 import keyword
 import re

@@ -1,4 +1,4 @@
-"""What importers of NIR files do with a file of ours, as benchmarks/nir_importers.py measures it."""
+"""The behaviour of NIR importers with transpike's files, as measured by benchmarks/nir_importers.py."""
 
 from dataclasses import dataclass
 
@@ -40,19 +40,19 @@ def sources(layer: Layer) -> list[str]:
 
 
 def carries(importer: str, whole: Whole) -> str:
-    """Why this importer would change the spikes of a network without a word, with the way out; "" if it would not."""
+    """Why this importer would change the spikes of a network without a word, with the remedy; "" if it would not."""
     found = IMPORTERS[importer]
     here = f"{found.title} {found.version}"
     several = next((layer for layer in whole.layers if len(sources(layer)) > 1), None)
     if several is not None and not found.sums:
         return (
-            f"{several.name} adds charge from {', '.join(sources(several))}, and {here} drops all of them but one "
-            "without a word: use importer='spikingjelly' or 'snntorch', or a network without residual connections"
+            f"{several.name} adds charge from {', '.join(sources(several))}, but {here} drops all of them except one "
+            "without a message: use importer='spikingjelly' or 'snntorch', or a network without residual connections"
         )
     subtracting = next((layer for layer in whole.layers[:-1] if layer.reset == "subtract"), None)
     if subtracting is not None and not found.soft:
         return (
-            f"{subtracting.name} subtracts its threshold when it fires (soft reset), and {here} subtracts it a step "
+            f"{subtracting.name} subtracts its threshold when it fires (soft reset), but {here} subtracts it a step "
             "late: convert with reset='hard' and use profile='hard', or use importer='spikingjelly' or 'norse'"
         )
     return ""

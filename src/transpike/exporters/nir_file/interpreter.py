@@ -1,4 +1,4 @@
-"""Runs a NIR file of ours from its nodes, by what NIR says that they do; it shares no code with the writer.
+"""Runs a NIR file of transpike from its nodes, as NIR defines them; it shares no code with the writer.
 
 A node of weights is a convolution or a matrix. A neuron is its differential equation in steps of the file's length
 (Euler), fires where its potential is above the threshold, and is then reset as the metadata say.
@@ -22,14 +22,14 @@ from transpike.lowering.whole import Integers, Samples, Trains
 
 @dataclass(frozen=True, eq=False)
 class Read:
-    """A graph and the metadata that a writer of ours left in it."""
+    """A graph and the metadata that the exporter wrote into it."""
 
     graph: Any
     about: dict[str, Any]
 
 
 def read(path: Path) -> Read:
-    """The file. Raises FileError if it is no NIR file of ours."""
+    """The file. Raises FileError if transpike did not write it."""
     import nir
 
     try:
@@ -38,7 +38,7 @@ def read(path: Path) -> Read:
     except OSError as error:
         raise FileError(f"{path} cannot be read: {printable(str(error))}") from error
     except (KeyError, ValueError, TypeError, AssertionError) as error:
-        raise FileError(f"{path} is no NIR file that transpike wrote: {printable(str(error))}") from error
+        raise FileError(f"{path} is not a NIR file that transpike wrote: {printable(str(error))}") from error
     return Read(graph, about)
 
 
@@ -118,7 +118,7 @@ class Interpreter:
             return functional.linear(x, _tensor(node.weight), _tensor(node.bias))
         if kind in ("IF", "CubaLIF"):
             return self._fire(name, node, x)
-        raise FileError(f"{printable(name)} is a {kind}, which no file of ours has")
+        raise FileError(f"{printable(name)} is a {kind}, which transpike never writes")
 
     def _fire(self, name: str, node: Any, x: Tensor) -> Tensor:
         current, potential = self.state.get(name, (torch.zeros_like(x), torch.zeros_like(x)))
@@ -145,7 +145,7 @@ class Interpreter:
 def run(found: Read, samples: Samples, *, strict: bool = True) -> Trains:
     """Spikes of every layer and step, totals of the readout, and the potentials after the last step.
 
-    Raises GateFailed where a total or a potential is no whole number, and UnsupportedModel where the importer's numbers
+    Raises GateFailed where a total or a potential is not an integer, and UnsupportedModel where the importer's numbers
     would not hold a potential.
     """
     about = found.about
@@ -180,10 +180,10 @@ def _potentials(machine: Interpreter, layers: list[dict[str, Any]], about: dict[
 
 
 def _counts(values: Tensor, what: str) -> Tensor:
-    """Whole numbers; the equation of the membrane is exact to 2⁻⁵³ of its largest value."""
+    """Integers; the equation of the membrane is exact to 2⁻⁵³ of its largest value."""
     counts = values.round()
     if bool(((values - counts).abs() > 2.0**-20).any()):
-        raise GateFailed(f"{what} are no whole numbers of their unit, so the weights are not those of the network")
+        raise GateFailed(f"{what} are not integers in their unit, so the weights are not those of the network")
     return counts
 
 

@@ -1,4 +1,4 @@
-"""Terms of the whole-number form as plain convolutions: one kernel for each pair of source and layer.
+"""Terms of the integer form as plain convolutions: one kernel for each pair of source and layer.
 
 NIR importers agree about convolutions over whole channels and about little else. So pools, means, slices, padding,
 flattening and scales become part of the kernel. A kernel is found axis by axis and then checked at every position.
@@ -19,7 +19,7 @@ REARRANGED = "its input is repeated, reversed, cut or mixed in a way that no con
 
 
 class NotAConvolution(Exception):
-    """The reason why a term has no form as a convolution; the caller adds names and the way out."""
+    """The reason why a term has no form as a convolution; the caller adds names and the remedy."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,7 +210,7 @@ def _on_axis(kernel: Integers, axis: int, offsets: list[int | None]) -> tuple[In
 def _full(weight: Integers, places: Integers, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> Kernel:
     """A matrix as a kernel as large as the source. Raises NotAConvolution if the layer has more than channels."""
     if prod(outputs[1:]) > 1:
-        raise NotAConvolution("it is one matrix, and the neurons are not in one line")
+        raise NotAConvolution("it is one matrix, but the neurons are not in one line")
     full = np.zeros((len(weight), *inputs), np.int64)
     taken = places[:, 0] >= 0
     np.add.at(full, _index(slice(None), *places[taken].T), weight[:, taken])

@@ -11,7 +11,7 @@ from transpike.lowering.whole import Entrance, Layer, Whole
 from transpike.lowering.whole_terms import charge_shape
 
 ELSEWHERE = "export it to golden, onnx or c"
-"""The way out for what only NIR cannot hold."""
+"""The remedy where only NIR has no form."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def per_channel(values: NDArray[Any], layer: Layer, what: str) -> NDArray[Any]:
     if not (rows == rows[:, :1]).all():
         way_out = "convert without input_bits" if layer.currents else "use one value for each channel"
         raise UnsupportedModel(
-            f"{layer.name}: {what} differs within a channel, and a NIR file of ours has one number for each channel; "
+            f"{layer.name}: {what} differs within a channel, but a NIR file has one number for each channel; "
             f"{way_out}, or {ELSEWHERE}"
         )
     return rows[:, 0]
@@ -108,7 +108,7 @@ def grid_of(layer: Layer) -> NDArray[np.float64]:
 
 
 def threshold_of(layer: Layer, form: Form) -> NDArray[np.float64]:
-    """(channels,): on the grid where the pulse puts potentials beside it, else half of the finest step below it."""
+    """(channels,): on the grid where the pulse puts potentials next to it, else half of the finest step below it."""
     grid = grid_of(layer)
     real = threshold_counts(layer) * grid
     return real if form.profile == "soft" else real - grid.min() / 2

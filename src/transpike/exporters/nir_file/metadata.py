@@ -1,4 +1,4 @@
-"""What a NIR file says apart from its nodes: everything that the format has no place for."""
+"""The metadata of a NIR file: everything that its nodes cannot express."""
 
 import hashlib
 from typing import Any
@@ -57,7 +57,7 @@ def _about(layer: Layer) -> dict[str, Any]:
 
 
 def digest(whole: Whole) -> str:
-    """SHA-256 of a network: the structure and the whole numbers of all layers, in their order."""
+    """SHA-256 of a network: the structure and the integers of all layers, in their order."""
     found = hashlib.sha256()
 
     def add(*values: Integers | tuple[int, ...] | str | int | None) -> None:

@@ -1,6 +1,6 @@
 """Which numbers an ONNX file computes in, so that nothing is rounded.
 
-Runtimes have no convolutions of wide integers. Sums over synapses therefore run in float32, on whole numbers whose sums
+Runtimes have no convolutions of wide integers. Sums over synapses therefore run in float32, on integers whose sums
 stay below 2²⁴ in any order; weights that are too large for that are written as digits, each with its own sum. Charges,
 potentials and totals are integers.
 """
@@ -15,7 +15,7 @@ from transpike.lowering.whole import Integers, Layer, Term, Whole
 
 FLOAT_BITS = 24
 FLOAT_LIMIT = 2**FLOAT_BITS
-"""float32 adds whole numbers without rounding while no sum exceeds it."""
+"""float32 adds integers without rounding while no sum exceeds it."""
 INTEGERS: tuple[type[np.integer], ...] = (np.uint8, np.int8, np.int16, np.int32, np.int64)
 
 

@@ -21,7 +21,7 @@ class Onnx(Exporter):
     """An ONNX file of opset 17, run back by onnxruntime with graph optimisation off and on.
 
     ``model``: "loop" runs T steps, T an input; "step" runs one, with the states as inputs and outputs, for streams and
-    for compilers without loops. Nothing is rounded: sums of synapses are whole numbers below 2²⁴ in float32, everything
+    for compilers without loops. Nothing is rounded: sums of synapses are integers below 2²⁴ in float32, everything
     else is integers.
     """
 
@@ -68,5 +68,6 @@ def _check_maximum(whole: Whole, layer: Layer) -> None:
     most = whole.timesteps * peak(whole, layer.source)
     if most > FLOAT_LIMIT:
         raise UnsupportedModel(
-            f"{layer.name}: counts up to {most:,} are more than float32 holds; use fewer time steps or input levels"
+            f"{layer.name}: counts up to {most:,} exceed the exact range of float32; use fewer time steps or input "
+            "levels"
         )

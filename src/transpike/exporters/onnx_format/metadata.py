@@ -1,4 +1,4 @@
-"""What a file says about its network, and how its tensors are found in it."""
+"""The metadata of a file about its network, and where its tensors are."""
 
 import dataclasses
 import hashlib
@@ -53,7 +53,7 @@ def _units(unit: NDArray[np.float64]) -> float | list[float]:
 
 
 def digest(whole: Whole) -> str:
-    """SHA-256 of everything that a whole-number form consists of."""
+    """SHA-256 of everything that an integer form consists of."""
     found = hashlib.sha256()
 
     def add(one: Any) -> None:
@@ -103,7 +103,7 @@ class Described:
 
 
 def described(path: object, texts: Mapping[str, str]) -> Described:
-    """Of the metadata of a file. Raises FileError if transpike did not write them."""
+    """The metadata of a file. Raises FileError if transpike did not write them."""
     if texts.get(PREFIX + "format") != FORMAT:
         raise FileError(f"{path} was not written by this version of transpike's ONNX export: export the network again")
     tables = json.loads(texts[PREFIX + "tensors"])

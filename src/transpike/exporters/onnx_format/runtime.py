@@ -49,7 +49,7 @@ def _entering(session: Any, about: Described, samples: Samples) -> Iterator[tupl
         given = (samples.raw if about.kinds[name] == "whole" else samples.entering)[name]
         values = given.astype(kind)
         if not np.array_equal(values, given):
-            raise DataError(f"{name} has values that {kind} does not hold; the file takes {types[tensor]}")
+            raise DataError(f"{name} has values that {kind} cannot represent; the file takes {types[tensor]}")
         yield name, values
 
 

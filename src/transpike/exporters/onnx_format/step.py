@@ -1,4 +1,4 @@
-"""One time step of a whole-number network as a list of ONNX nodes."""
+"""One time step of an integer network as a list of ONNX nodes."""
 
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,7 +17,7 @@ FLOAT, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 
 @dataclass(frozen=True)
 class Node:
-    """One operator. An attribute that is a NumPy type stands for the ONNX type."""
+    """One operator. An attribute that is a NumPy type represents the ONNX type."""
 
     operator: str
     inputs: tuple[str, ...]
@@ -110,7 +110,7 @@ class Step:
         return self.entrances[name].name
 
     def _front(self, one: Entrance, front: Front) -> None:
-        """The charge of whole numbers n: W · n / 2^shift in float64, where Round takes ties to even."""
+        """The charge of integers n: W · n / 2^shift in float64, where Round takes ties to even."""
         if front.name not in self.entrances:
             tensor = self._input(front.name, narrowest(front.low, front.high), front.shape)
             self._fixed.add(tensor)
@@ -132,7 +132,7 @@ class Step:
         return tensor.name
 
     def _send(self, layer: Layer, levels: str) -> None:
-        """``levels``: float32 for the next layers, or a truth value; the file gives them as narrow integers."""
+        """``levels``: float32 for the next layers, or a Boolean value; the file gives them as narrow integers."""
         kind = narrowest(*self.whole.ends(layer.name))
         sent = self._cast(levels, kind, f"s_{layer.name}")
         self.levels[layer.name] = Tensor(sent, kind, layer.shape)
@@ -204,7 +204,7 @@ class Step:
         return self._constant(f"{layer.name}_{what}", _lifted(values, layer.shape, kind))
 
     def _when(self, layer: Layer, what: Literal["bias", "currents", "fires"]) -> str:
-        """A truth value: whether this step is one of the timing; "" for a layer that is always active."""
+        """A Boolean value: whether this step is one of the timing; "" for a layer that is always active."""
         if layer.timing is None or getattr(layer.timing, what) == (0, self.whole.timesteps):
             return ""
         first, end = (
@@ -224,7 +224,7 @@ class Step:
         return self._add("Mul", value, factor, name=f"{layer.name}_{what}_if")
 
     def _readout(self, layer: Layer) -> None:
-        """total += charge, from 0 again behind the excluded steps; the logits of a step are the mean since then, or the
+        """total += charge, from 0 again after the excluded steps; the logits of a step are the mean since then, or the
         total over the divisor.
         """
         kind = integer_type(self.whole, layer)

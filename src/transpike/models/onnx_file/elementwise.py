@@ -170,7 +170,7 @@ def same(steps: Steps, node: Node) -> Value:
     if node.kind == "Cast":
         real = int(node.attributes["to"]) in (1, 10, 11, 16)
         if not real and x.tensor.is_floating_point():
-            raise Unknown("it turns activations into whole numbers")
+            raise Unknown("it turns activations into integers")
         if real and not x.tensor.is_floating_point():
             return steps.run(Call(_real), [x], x.axis)
     return x

@@ -118,7 +118,7 @@ class _Reader:
         for tensor in model.graph.initializer:
             self.values[tensor.name] = array(tensor, path)
         if model.graph.sparse_initializer:
-            raise UnsupportedModel(f"{path} holds sparse weights; save them as dense tensors")
+            raise UnsupportedModel(f"{path} contains sparse weights; save them as dense tensors")
         for value in model.graph.input:
             if value.name not in self.values:
                 self._input(value, input_shape)
@@ -146,7 +146,7 @@ class _Reader:
         if None in rest:
             text = ", ".join("?" if size is None else str(size) for size in rest)
             raise SettingError(
-                f"{self.path} leaves sizes of the input {value.name!r} open ({text}): give them with --input-shape "
+                f"{self.path} leaves sizes of the input {value.name!r} open ({text}): pass them with --input-shape "
                 "(input_shape=… in Python), like 3,224,224"
             )
         dtype = TYPES.get(kind.elem_type)
@@ -154,7 +154,7 @@ class _Reader:
         if dtype is None or math.prod(shape) > LARGEST or min(shape, default=1) < 0:
             what = f"elements of type {kind.elem_type} of ONNX" if dtype is None else f"the shape {list(shape)}"
             raise UnsupportedModel(
-                f"{self.path}: the input {value.name!r} has {what}; networks take real or whole numbers, at most "
+                f"{self.path}: the input {value.name!r} has {what}; networks take real or integers, at most "
                 f"{LARGEST:,} of a sample"
             )
         example = torch.rand((EXAMPLES, *shape), generator=torch.Generator().manual_seed(0))
@@ -193,7 +193,7 @@ class _Reader:
                 raise CheckpointError(
                     f"{self.path}: {node.op_type} ({name}) reads {unread[0]!r}, which nothing computes"
                 )
-            return  # behind a refused operator
+            return  # after a refused operator
         given = tuple(self.values[one] for one in node.input)
         try:
             attributes = {one.name: library().helper.get_attribute_value(one) for one in node.attribute}

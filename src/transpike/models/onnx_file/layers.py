@@ -34,7 +34,7 @@ def convolution(steps: Steps, node: Node) -> Value:
     x = steps.batch_first(node.value(0))
     weight, bias = tensor_of(node.required(1)), node.constant(2)
     if not weight.is_floating_point():
-        raise Unknown("its weights are whole numbers; export the network before it is quantised")
+        raise Unknown("its weights are integers; export the network before it is quantised")
     kernel = tuple(weight.shape[2:])
     stride, dilation, groups = (
         _sizes(node, "strides", kernel),

@@ -39,7 +39,7 @@ def read(path: Path) -> Any:
     except Exception as error:  # protobuf has its own classes of errors
         raise _damaged(path, error) from error
     if not model.graph.node or not model.graph.output:
-        raise CheckpointError(f"{path} is not an ONNX file, or holds an empty network")
+        raise CheckpointError(f"{path} is not an ONNX file, or contains an empty network")
     _texts(model, path)
     _external(model, path)
     for output in model.graph.output:
@@ -55,7 +55,7 @@ def read(path: Path) -> Any:
     version = versions.get("", versions.get("ai.onnx", 0))
     if version not in OPSETS:
         raise UnsupportedModel(
-            f"{path} uses version {version} of ONNX's operators (opset); known are {OPSETS.start} to "
+            f"{path} uses version {version} of ONNX's operators (opset); supported are {OPSETS.start} to "
             f"{OPSETS.stop - 1}: convert it with onnx.version_converter.convert_version, or export it with "
             "another opset_version"
         )
@@ -115,7 +115,7 @@ def _external(model: Any, path: Path) -> None:
                 "file; it was not read. Put the data next to the file and export it again"
             )
         if not place.is_file():
-            raise CheckpointError(f"{path}: its data {entry.get('location')!r} are missing; they belong into {folder}")
+            raise CheckpointError(f"{path}: its data {entry.get('location')!r} are missing; they belong in {folder}")
         try:
             start, size = int(entry.get("offset", 0)), int(entry.get("length", -1))
         except ValueError as error:

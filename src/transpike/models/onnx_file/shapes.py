@@ -95,7 +95,7 @@ def slices(steps: Steps, node: Node) -> Value:
         if axis == x.axis:
             x = steps.whole(x)
         if not len(taken):
-            raise Unknown(f"it takes nothing of axis {axis}")
+            raise Unknown(f"it selects nothing on axis {axis}")
         if stride > 0:
             x = steps.run(Call(_sliced, x.inner(axis), taken.start, taken[-1] + 1, stride), [x], x.axis)
         else:
@@ -116,7 +116,7 @@ def _selected(x: Tensor, axis: int, index: tuple[int, ...]) -> Tensor:
 
 
 def tile(steps: Steps, node: Node) -> Value:
-    """Tile: every position of an axis again and again."""
+    """Tile: every position of an axis repeatedly."""
     x, repeats = node.value(0), node.integers(1, "repeats") or []
     for axis, times in enumerate(repeats):
         if times == 1:
@@ -143,12 +143,12 @@ def split(steps: Steps, node: Node) -> list[Value]:
 
 
 def gather(steps: Steps, node: Node) -> Value:
-    """Gather at constant positions, or rows of a table at whole numbers of the input."""
+    """Gather at constant positions, or rows of a table at integers of the input."""
     index = node[1]
     if isinstance(index, Value):
         table = node.required(0)
         if node.number("axis", 0) or table.ndim != 2:
-            raise Unknown("its positions depend on the data, and it is not a look-up of rows in a table")
+            raise Unknown("its positions depend on the data, but it is not a look-up of rows in a table")
         if index.tensor.is_floating_point():
             raise Unknown("its positions are real numbers that depend on the data")
         layer = nn.Embedding(*table.shape)

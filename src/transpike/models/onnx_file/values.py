@@ -22,7 +22,7 @@ Layer = tuple[str, nn.Module, tuple[str, ...], tuple[str, ...]]
 
 
 FEW, GROWTH = 2**24, 2**10
-"""Numbers that every result may have, and how many times as many as the input larger ones may have."""
+"""Numbers that every result may have, and how how many times the size of the input larger ones may have."""
 
 
 class Unknown(Exception):
@@ -108,7 +108,7 @@ class Node:
         """A constant input, None if it is not given."""
         found = self[index]
         if isinstance(found, Value):
-            raise Unknown(f"its input {index + 1} depends on the data, and only a constant is known there")
+            raise Unknown(f"its input {index + 1} depends on the data, but only a constant is supported there")
         return found
 
     def required(self, index: int) -> Constant:
@@ -179,7 +179,7 @@ class Steps:
         return self.run(Call(torch.squeeze, 1), [self.whole(value)], 0)
 
     def with_axes(self, value: Value, count: int) -> Value:
-        """The same value with axes of size 1 in front of the file's axes, up to ``count`` of them."""
+        """The same value with axes of size 1 before the file's axes, up to ``count`` of them."""
         missing = count - len(value.shape)
         if missing <= 0:
             return value

@@ -17,8 +17,8 @@ class BiasShift(Pass):
     """``b ← b + θ / 2T``: over T steps every neuron receives half a threshold.
 
     Equal in sum to v(0) = θ/2. Source: Deng and Gu 2021, section 3.2.
-    Where no bias reaches one neuron layer only (two sides of a function share one current), the layer has one of its
-    own. Raises SettingError for neurons with an initial potential, which would be shifted twice.
+    Where no bias reaches one neuron layer only (two sides of a function share one current), the layer gets a
+    separate one. Raises SettingError for neurons with an initial potential, which would be shifted twice.
     """
 
     def apply(self, graph: Graph, context: Context) -> Graph:
@@ -28,8 +28,8 @@ class BiasShift(Pass):
                 continue
             if bool(cell.initial.any()):
                 raise SettingError(
-                    f"{node.name} already has an initial potential, and the bias shift θ/2T would add half a threshold "
-                    "a second time; set beta=0 or leave out the bias shift"
+                    f"{node.name} already has an initial potential, so the bias shift θ/2T would add half a threshold "
+                    "a second time; set beta=0 or omit the bias shift"
                 )
             synapse = only_synapse(graph, node.name)
             theta = per_channel(cell.threshold, node.shape, graph.channel_axes[node.name])
@@ -44,7 +44,7 @@ class BiasShift(Pass):
 
 
 def _before(graph: Graph, neuron: Node, bias: Scale) -> Graph:
-    """The graph with a bias of the neuron's own in front of it."""
+    """The graph with a bias of the neuron's own before it."""
     taken = {node.name for node in graph}
     name = next(name for name in (f"{neuron.name}.shift" + "_" * k for k in range(len(taken) + 1)) if name not in taken)
     changed = dataclasses.replace(neuron, inputs=(name,))

@@ -52,8 +52,8 @@ class CalibrateWeights(Pass):
                 return None
             if layer.cell.unit.code is not None:
                 raise SettingError(
-                    f"CalibrateWeights needs equal level steps; {layer.node.name} is a {layer.cell.describe()}: leave "
-                    "the pass out"
+                    f"CalibrateWeights needs equal level steps; {layer.node.name} is a {layer.cell.describe()}: omit "
+                    "the pass"
                 )
             new = self._fitted(synapse, layer, mean, context.timesteps, generator)
             return layer.graph.replaced(new)

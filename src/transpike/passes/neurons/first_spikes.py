@@ -62,14 +62,14 @@ class UseFirstSpikes(Pass):
         name = node.path or node.name
         if context.timesteps > code.window:
             raise SettingError(
-                f"{name} was trained with {code.window} slots, and the recipe has {context.timesteps}: use "
+                f"{name} was trained with {code.window} slots, but the recipe has {context.timesteps}: use "
                 f"timesteps={code.window}"
             )
         if code.shortened(context.timesteps) == self.code:
             return code
         if not self.learned:
             raise SettingError(
-                f"{name} was trained with {code}, and the recipe has {self.code}: use the recipe cat, which keeps the "
+                f"{name} was trained with {code}, but the recipe has {self.code}: use the recipe cat, which keeps the "
                 "trained code"
             )
         context.remark(f"{name} keeps the code that it was trained with ({code}), not the recipe's ({self.code})")
@@ -103,8 +103,8 @@ class SpikesAtInput(Pass):
                 return None
             if node.op.code != encoder.code:
                 raise SettingError(
-                    f"the input was trained as {node.op.code}, and the recipe codes it as {encoder.code}: give the "
-                    "recipe the same timesteps, tau and kernel_bits"
+                    f"the input was trained as {node.op.code}, but the recipe encodes it as {encoder.code}: use "
+                    "the same timesteps, tau and kernel_bits in the recipe"
                 )
             return graph.input.name
 
@@ -120,13 +120,13 @@ class SpikesAtInput(Pass):
         if over:
             context.remark(
                 f"{over / lit:.1%} of the non-zero input values on the calibration data are above "
-                f"{encoder.largest:.3g}, the largest that a spike stands for, and are cut off: scale the input"
+                f"{encoder.largest:.3g}, the largest value that a spike represents, and are clipped: scale the input"
             )
         if dark:
             code = encoder.code.shortened(context.timesteps)
             context.remark(
                 f"{dark / lit:.1%} of the non-zero input values on the calibration data are below "
-                f"{code.smallest * (encoder.largest or 1.0):.3g}, the last slot's threshold, and vanish"
+                f"{code.smallest * (encoder.largest or 1.0):.3g}, the last slot's threshold, and are lost"
             )
 
 
@@ -173,7 +173,7 @@ class TrainKernels(Pass):
 
     def __post_init__(self) -> None:
         if isinstance(self.epochs, bool) or not isinstance(self.epochs, int) or self.epochs < 0:
-            raise SettingError(f"epochs must be a whole number from 0 on, not {self.epochs!r}")
+            raise SettingError(f"epochs must be an integer of at least 0, not {self.epochs!r}")
 
     def work(self, context: Context) -> float:
         return context.samples * (1 + self.epochs / 4)

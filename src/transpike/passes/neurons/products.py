@@ -19,7 +19,7 @@ MATRICES = {"aten.mul.Tensor": False, "aten.matmul.default": True, "aten.bmm.def
 class ProductsOfWires(Pass):
     """Every analogue product of two wires (squeeze-and-excitation, gated units) becomes a product for spikes.
 
-    ``glu`` is taken apart. A product with truth values that are an input selects, and takes no multiplication.
+    ``glu`` is taken apart. A product with Boolean values that are an input selects, and takes no multiplication.
     """
 
     exact: ClassVar[bool] = True
@@ -48,7 +48,7 @@ def _product(op: object, inputs: Shapes) -> Product | None:
 
 
 def _selected(graph: Graph, node: Node, static: list[str]) -> Node | None:
-    """A product with truth values of an input as the selection that it is; None for others, which stay analogue."""
+    """A product with Boolean values of an input as the selection that it is; None for others, which stay analogue."""
     product = _product(node.op, tuple(graph[name].shape for name in node.inputs))
     if product is None or product.matrices or len(static) > 1 or possible_values(graph, static[0]) != TRUTH:
         return None

@@ -45,11 +45,11 @@ class EncodeWires(Pass):
 
     Such wires come from other weights, sums and analogue operators; a neuron later replaces the activation, so that
     the weights add spikes instead of multiplying. A wire into weights that depends on the analogue input only has none:
-    it arrives once. Maximum pooling of neurons sends whole levels if ``pooled``: where all positions of a channel have
-    the same threshold. ``behind`` "analogue" only encodes what comes from analogue operators, and not sums, weights and
-    maximum pooling. ``pairs``: the activation is a leaky ReLU with slope 1, which ``Rectify`` makes two ReLUs, one for
-    either sign, for neurons that send no negative spikes; on a wire that is never negative it is one ReLU. A remark
-    names the wires.
+    it arrives once. Maximum pooling of neurons sends integer levels if ``pooled``: where all positions of a channel
+    have the same threshold. ``behind`` "analogue" only encodes what comes from analogue operators, and not sums,
+    weights and maximum pooling. ``pairs``: the activation is a leaky ReLU with slope 1, which ``Rectify`` makes two
+    ReLUs, one for either sign, for neurons that send no negative spikes; on a wire that is never negative it is one
+    ReLU. A remark names the wires.
     """
 
     exact: ClassVar[bool] = True
@@ -163,7 +163,7 @@ def _needs_spikes(op: Op, carried: str) -> bool:
 
 
 def _pools_levels(node: Node, sources: Set[str], axes: Mapping[str, int]) -> bool:
-    """True for maximum pooling, of channels on axis 1, directly behind neurons."""
+    """True for maximum pooling, of channels on axis 1, directly after neurons."""
     return is_plain(node.op, (MaxPool, AdaptiveMaxPool)) and node.inputs[0] in sources and axes[node.inputs[0]] == 1
 
 

@@ -49,7 +49,7 @@ class FixedThresholds(Thresholds):
 
 @dataclass(frozen=True)
 class UseFirstCrossings(Pass):
-    """Integrate-and-fire neurons become first-crossing neurons; those behind the last layer report their slot."""
+    """Integrate-and-fire neurons become first-crossing neurons; those after the last layer report their slot."""
 
     def apply(self, graph: Graph, context: Context) -> Graph:
         def change(node: Node) -> Node | None:
@@ -82,7 +82,7 @@ class UseLatches(Pass):
             raise SettingError(f"rule must be one of {', '.join(get_args(LatchRule))}, not {self.rule!r}")
         whole = isinstance(self.resolution, int) and not isinstance(self.resolution, bool)
         if not whole or self.resolution < 1:
-            raise SettingError(f"resolution must be a whole number of steps from 1 on, not {self.resolution!r}")
+            raise SettingError(f"resolution must be an integer number of steps, at least 1, not {self.resolution!r}")
 
     def apply(self, graph: Graph, context: Context) -> Graph:
         def change(node: Node) -> Node | None:
@@ -98,8 +98,8 @@ class UseLatches(Pass):
 
         if self.resolution > context.timesteps:
             raise SettingError(
-                f"with resolution={self.resolution} the largest activation fires after {self.resolution} steps, and a "
-                f"run has {context.timesteps}: give more timesteps, or a smaller resolution"
+                f"with resolution={self.resolution} the largest activation fires after {self.resolution} steps, but a "
+                f"run has {context.timesteps}: use more timesteps, or a smaller resolution"
             )
         graph = graph.rewrite(change)
         check_stand_ins(graph)
@@ -115,7 +115,7 @@ class UseLatches(Pass):
 
 
 def _with_prospects(graph: Graph) -> Graph:
-    """Adds a PendingInput next to every latched neuron, and a path with absolute weights to the neurons behind it."""
+    """Adds a PendingInput next to every latched neuron, and a path with absolute weights to the neurons after it."""
     nodes: list[Node] = []
     pending: dict[str, str] = {}  # wire → the wire with the bound on its pending input
     for node in graph:
@@ -185,7 +185,8 @@ class ExactTimes(Pass):
             lowest = min(float(batch.min()) for batch in context.batches)
             if lowest < 0:
                 raise DataError(
-                    f"an input of {lowest:.3g} has no spike time; give inputs from 0 on, or leave the input analogue"
+                    f"an input of {lowest:.3g} has no spike time; pass inputs of at least 0, or leave the input "
+                    "analogue"
                 )
             graph = _with_input_neuron(graph)
         largest: dict[str, Tensor] = {}
@@ -207,8 +208,8 @@ class ExactTimes(Pass):
             if is_activation(node):
                 if getattr(node.op, "ceiling", None) is not None:
                     raise UnsupportedModel(
-                        f"{node.path or node.name} is a {node.op.describe()}, and exact spike times need a ReLU "
-                        "without a ceiling: use the recipe linear-ttfs or cat, or train with nn.ReLU"
+                        f"{node.path or node.name} is a {node.op.describe()}, and exact spike times need a plain "
+                        "ReLU: use the recipe linear-ttfs or cat, or train with nn.ReLU"
                     )
                 cells[node.name] = self._cell(
                     node, sums[node.inputs[0]], largest[node.name], graph.channel_axes[node.name]
@@ -244,8 +245,8 @@ class ExactTimes(Pass):
         assert isinstance(node.op, Op)
         if not float(largest.max()) > 0:
             raise DataError(
-                f"{node.name} never fires on the calibration data, so its window would have length 0; give more or "
-                "other calibration data, or remove the layer"
+                f"{node.name} never fires on the calibration data, so its window would have length 0; use more or "
+                "different calibration data, or remove the layer"
             )
         channels = rows(charge, axis)
         bounds = torch.stack([channels.amax(1) / LARGEST_SUM, channels.amin(1) / SMALLEST_SUM])

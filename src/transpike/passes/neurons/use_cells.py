@@ -42,7 +42,7 @@ class UseGroups(ReplaceNeurons):
 
     def __post_init__(self) -> None:
         if isinstance(self.members, bool) or not isinstance(self.members, int) or not 1 <= self.members <= 255:
-            raise SettingError(f"members must be a whole number from 1 to 255, not {self.members!r}")
+            raise SettingError(f"members must be an integer from 1 to 255, not {self.members!r}")
 
     def neuron(self, old: IntegrateAndFire) -> Neuron:
         threshold, initial, spike_scale = _scaled(old, 1 / self.members)

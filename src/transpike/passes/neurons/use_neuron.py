@@ -33,7 +33,7 @@ class UseNeuron(ReplaceNeurons):
             raise SettingError(f"kind must be a class derived from Neuron, not {self.kind!r}")
         fields = {field.name for field in dataclasses.fields(self.kind)}
         if missing := [name for name in SHARED[:3] if name not in fields]:
-            raise SettingError(f"{self.kind.__name__} has no field {', '.join(missing)}: write a pass that makes it")
+            raise SettingError(f"{self.kind.__name__} has no field {', '.join(missing)}: write a pass that creates it")
         known = sorted(fields - set(SHARED))
         if unknown := [name for name, _ in self.settings if name not in known]:
             raise SettingError(
@@ -58,8 +58,8 @@ class UseNeuron(ReplaceNeurons):
             del values["spike_scale"]
             if old.spike_scale is not None:
                 raise SettingError(
-                    f"{self.kind.__name__} has no field spike_scale, and these thresholds were changed after the "
-                    "weights behind them: add the field, or use a recipe without that correction"
+                    f"{self.kind.__name__} has no field spike_scale, but these thresholds were changed after the "
+                    "weights after them: add the field, or use a recipe without that correction"
                 )
         return self.kind(**values | dict(self.settings))
 

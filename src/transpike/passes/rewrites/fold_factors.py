@@ -19,7 +19,7 @@ from transpike.passes.rewrites._base import is_matrix_product
 
 @dataclass(frozen=True)
 class FoldFactors(Pass):
-    """``c · (q kᵀ) = (c q) kᵀ``, with ``c q = (c W) x + c b``: one number before or behind a matrix product of two
+    """``c · (q kᵀ) = (c q) kᵀ``, with ``c q = (c W) x + c b``: one number before or after a matrix product of two
     wires is multiplied into the weights of one of them.
 
     Between the weights and the product there may be wiring, sums, and multiplications by constants, like those of

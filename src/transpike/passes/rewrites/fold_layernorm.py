@@ -1,4 +1,4 @@
-"""Folds the weights and biases of layer norms into the layers behind them."""
+"""Folds the weights and biases of layer norms into the layers after them."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -26,10 +26,10 @@ ROUNDING = 1e-9
 class FoldLayerNorm(Pass):
     """The weight γ and bias β of a LayerNorm or RMSNorm become part of the next layers: ``W' = W γ, b' = b + W β``.
 
-    So do those of a scale behind an analogue operator, as in a norm that is written by hand. All readers of the norm
-    must be fully connected layers or convolutions, directly or behind wiring that moves or averages elements; otherwise
+    So do those of a scale after an analogue operator, as in a norm that is written by hand. All readers of the norm
+    must be fully connected layers or convolutions, directly or after wiring that moves or averages elements; otherwise
     the norm remains as it is: where a residual sum reads it too, or a convolution that pads a bias β with zeros. A
-    neuron behind a folded norm encodes the normalised value, whose size does not depend on γ.
+    neuron after a folded norm encodes the normalised value, whose size does not depend on γ.
     """
 
     exact: ClassVar[bool] = True
@@ -114,7 +114,7 @@ def _layer(op: Linear | Conv, weight: Tensor, bias: Tensor) -> Synapse | None:
 
 
 def _through(op: Op, weight: Tensor) -> Tensor | None:
-    """The factor behind wiring: f with ``op(weight · x) = f · op(x)`` for every x; None if there is none."""
+    """The factor after wiring: f with ``op(weight · x) = f · op(x)`` for every x; None if there is none."""
     if is_plain(op, Selection):
         return op.run(weight)
     if not is_plain(op, (AvgPool, Mean)):

@@ -45,7 +45,8 @@ CLOSE = 1e-6
 
 @dataclass(frozen=True)
 class RecogniseFunctions(Pass):
-    """``x · sigmoid(x)``, ``x · tanh(softplus(x))``, GELU by erf or tanh and their like become one activation each.
+    """``x · sigmoid(x)``, ``x · tanh(softplus(x))``, GELU by erf or tanh and similar functions become one activation
+    each.
 
     Candidates are nodes that depend, element by element and with scalar constants, on one wire only; they are compared
     with torch's activations on 321 values from −8 to 8. A remark names what was found.

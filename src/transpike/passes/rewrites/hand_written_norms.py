@@ -29,7 +29,7 @@ class RecogniseNorms(Pass):
 
     Both can be written in many ways. Candidates are products and quotients that depend on one wire only; they are
     compared with torch's norms on random values of several sizes. Between the parts there would be wires whose real
-    numbers need neurons of their own. A remark names what was found.
+    numbers need separate neurons. A remark names what was found.
     """
 
     exact: ClassVar[bool] = True

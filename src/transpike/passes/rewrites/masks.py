@@ -1,4 +1,4 @@
-"""Masks in front of a softmax, as one operator with it, and the products on both sides of it without what they hide."""
+"""Masks before a softmax, as one operator with it, and the products on both sides of it without what they hide."""
 
 import dataclasses
 import operator
@@ -23,7 +23,7 @@ SOFTMAX = ("aten.softmax.int", "aten._softmax.default", "aten._safe_softmax.defa
 
 @dataclass
 class _Masks:
-    """What hides places of a softmax: a constant, and wires of truth values, 1 where they hide."""
+    """What hides places of a softmax: a constant, and wires of Boolean values, 1 where they hide."""
 
     constant: Tensor | None = None
     wires: list[str] = field(default_factory=list)
@@ -36,8 +36,8 @@ class _Masks:
 class JoinMasks(Pass):
     """``softmax(x.masked_fill(mask, −inf))``, also by ``where`` or a sum, becomes one operator.
 
-    The wire between the two would carry infinite values, or large ones beside which the others are lost. The mask is a
-    constant, or depends on truth values that are inputs, like the mask of the words that a sentence has.
+    The wire between the two would carry infinite values, or values so large that the others are lost. The mask is a
+    constant, or depends on Boolean values that are inputs, like the mask of the words that a sentence has.
     """
 
     exact: ClassVar[bool] = True
@@ -50,7 +50,7 @@ class JoinMasks(Pass):
 class MaskProducts(Pass):
     """Matrix products on both sides of a masked softmax take no products for the pairs that the mask hides.
 
-    Between the scores ``q kᵀ`` and the softmax there may be sums and multiplications by constants; the weights behind
+    Between the scores ``q kᵀ`` and the softmax there may be sums and multiplications by constants; the weights after
     it are the first factor of a product.
     """
 
@@ -61,7 +61,7 @@ class MaskProducts(Pass):
 
 
 def behind_masks(graph: Graph) -> Graph:
-    """The graph with masks as parts of softmax and products: hidden pairs are no work of the source network either."""
+    """The graph with masks as parts of softmax and products: hidden pairs cost the source network nothing either."""
     return _with_masked_products(_with_masked_softmax(graph))
 
 
@@ -93,7 +93,7 @@ def _with_masked_products(graph: Graph) -> Graph:
 
 
 def _joined(graph: Graph, node: Node) -> list[Node] | None:
-    """The nodes that take the place of a softmax behind masks; None for other nodes."""
+    """The nodes that take the place of a softmax after masks; None for other nodes."""
     axis = _softmax(node)
     if axis is None:
         return None
@@ -162,7 +162,7 @@ def _masked(
 def _added(
     graph: Graph, wires: tuple[str, ...], coefficients: tuple[float, ...], masks: _Masks, new: list[Node]
 ) -> str | None:
-    """Of scores + mask, where the mask is 0 or hides."""
+    """Scores + mask, where the mask is 0 or hides."""
     first, second = wires if wires[1] in graph.static else reversed(wires)
     if second not in graph.static or first in graph.static or coefficients != (1.0, 1.0):
         return None
@@ -177,7 +177,7 @@ def _added(
 
 
 def _computed(graph: Graph, wire: str, name: str, op: AnalogueOp, new: list[Node]) -> str:
-    """A new node behind ``wire``, under a name that is free."""
+    """A new node after ``wire``, under a name that is free."""
     taken, free, number = {node.name for node in (*graph, *new)}, name, 1
     while free in taken:
         free, number = f"{name}_{number}", number + 1
@@ -186,7 +186,7 @@ def _computed(graph: Graph, wire: str, name: str, op: AnalogueOp, new: list[Node
 
 
 def _same_rank(graph: Graph, mask: str, wire: str) -> bool:
-    """A mask with fewer axes than the scores would meet the batch with one of its own."""
+    """A mask with fewer axes than the scores would align one of its axes with the batch."""
     return len(graph[mask].shape) == len(graph[wire].shape)
 
 
@@ -201,7 +201,7 @@ def _hides(value: Any) -> bool:
 
 
 def _scores(graph: Graph, softmax: Node) -> list[Node]:
-    """The matrix product whose output a masked softmax alone reads, behind sums and factors; [] for others."""
+    """The matrix product whose output a masked softmax alone reads, after sums and factors; [] for others."""
     name, reader = softmax.inputs[0], softmax.name
     while graph.readers[name] == (reader,):
         node = graph[name]

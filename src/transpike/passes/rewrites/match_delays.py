@@ -15,7 +15,7 @@ class MatchDelays(Pass):
     """Adds delays where a wire meets another that has passed more neurons.
 
     The delays are synchronous neurons of ``period`` K, or, with period 0, cells that re-time first spikes. Each delays
-    its input by one cycle, or by the slots of one layer. A delay is placed directly behind the neuron or pool at which
+    its input by one cycle, or by the slots of one layer. A delay is placed directly after the neuron or pool at which
     the early wire begins, if only layers without memory lie between, so that spikes are delayed and not currents.
     Source: reconstructed from the abstract of Li, Zeng and Zhao 2021 (BSNN): synchronous neurons on ResNet's shortcuts.
     """
@@ -30,7 +30,7 @@ class MatchDelays(Pass):
 
 
 class _Delays:
-    """One pass over the graph: a delay changes the arrival of its own wire, and of nothing behind the reader."""
+    """One pass over the graph: a delay changes the arrival of one wire, and of nothing after the reader."""
 
     def __init__(self, graph: Graph, delay: Cell) -> None:
         self.graph, self.delay = graph, delay

@@ -22,7 +22,7 @@ class MergeWeights(Pass):
     """``W₂ (W₁ x + b₁) + b₂ = (W₂ W₁) x + (W₂ b₁ + b₂)`` where no activation lies between two layers of weights.
 
     The second layer is a linear layer or a 1×1 convolution without groups and padding, the first one of the same kind,
-    a convolution of any kernel included. Behind a sum every term is merged by itself: ``W₂ (W₁ x + y)`` becomes
+    a convolution of any kernel included. After a sum every term is merged by itself: ``W₂ (W₁ x + y)`` becomes
     ``(W₂ W₁) x + W₂ y``. A layer of which one term cannot be merged remains as it is, and so does one that would cost
     more than ``DEAREST`` times the multiplications: a bottleneck costs c_in · c_out for each position, and c (c_in +
     c_out) in two layers. A remark names the layers.
@@ -71,7 +71,7 @@ def _parts(table: Mapping[str, Node], node: Node) -> list[tuple[str, Synapse]]:
 
 
 Term = tuple[str, Synapse | None, float]
-"""The wire that is read, the layer of weights behind it if there is one, and the factor of its output."""
+"""The wire that is read, the layer of weights after it if there is one, and the factor of its output."""
 
 
 def _terms(table: Mapping[str, Node], wire: str, factor: float = 1.0) -> list[Term]:

@@ -53,7 +53,7 @@ class PoolBeforeActivation(Pass):
         for node in reversed(graph.nodes):  # of several poolings in a row the last one takes the others along
             if is_plain(node.op, _MAXIMA) and node.name not in changed:
                 places = _between(graph, node)
-                ops = [*places[1:], *places[:1]]  # the activation moves behind the pooling
+                ops = [*places[1:], *places[:1]]  # the activation moves after the pooling
                 changed |= {
                     place.name: dataclasses.replace(place, op=other.op, path=other.path)
                     for place, other in zip(places, ops, strict=True)
@@ -100,7 +100,7 @@ class PoolInTime(Pass):
 
     ``period`` is the length of phase cycles, which support only lateral inhibition; after ``pre_simulation_steps``
     steps all cells restart. "differences" is for neurons that send differences of this ``gain``: products of spikes are
-    exact, and with "unit" so is the maximum of whole levels; with "reciprocal" pooling stays analogue. Remarks name
+    exact, and with "unit" so is the maximum of integer levels; with "reciprocal" pooling stays analogue. Remarks name
     the analogue layers. Raises SettingError for an unknown or unsupported rule.
     """
 

@@ -39,7 +39,7 @@ class JoinQuantisers(Pass):
 class RefuseUnquantised(Pass):
     """Raises UnsupportedModel where an activation is not quantised, or weights or a product read a value that is not.
 
-    It comes behind ``EncodeWires(behind="analogue")``, which marks such values. Sums of quantised values, and what
+    It comes after ``EncodeWires(behind="analogue")``, which marks such values. Sums of quantised values, and what
     linear wiring makes of them, are read as they are.
     """
 
@@ -55,13 +55,13 @@ class RefuseUnquantised(Pass):
         ]
         if other:
             raise UnsupportedModel(
-                f"this method needs quantised activations, and these are not: {', '.join(other)}; train with "
-                "activations.QuantisedClip or torch.fake_quantize_per_tensor_affine behind them, or use sigma-delta"
+                f"this method needs quantised activations, but these are not: {', '.join(other)}; train with "
+                "activations.QuantisedClip or torch.fake_quantize_per_tensor_affine after them, or use sigma-delta"
             )
         if read:
             raise UnsupportedModel(
                 f"weights or products read values that are not quantised, those of {', '.join(read)}; put "
-                "torch.fake_quantize_per_tensor_affine behind them in training, or use sigma-delta"
+                "torch.fake_quantize_per_tensor_affine after them in training, or use sigma-delta"
             )
         return graph
 

@@ -22,7 +22,7 @@ from transpike.ops.wiring import Selection
 class Rectify(Pass):
     """``f(z) = p − a n`` with ``p = min(max(z, 0), c)`` and ``n = min(max(−z, 0), d)``, for every ``LeakyReLU``.
 
-    p and n become activations of their own, and the factor −a goes into the weights of the layers that read f:
+    p and n become separate activations, and the factor −a goes into the weights of the layers that read f:
     ``W f + b = (W p + b) + (−W a) n``, so that weights add spikes. Wiring in between is repeated for n. A maximum
     pooling moves before a rising f. Where anything else reads f (a sum, a neuron, the output), it reads p − a n.
     Remarks name the layers, and where the slopes of the model are: where p − a n is computed, under their name in the
@@ -215,7 +215,7 @@ def _scale(factor: Tensor) -> Scale:
 
 
 def _after(op: Op, factor: Tensor) -> Tensor | None:
-    """The factor behind wiring: ``op(factor · x) = factor' · op(x)`` for every x; None if there is none."""
+    """The factor after wiring: ``op(factor · x) = factor' · op(x)`` for every x; None if there is none."""
     if isinstance(op, Selection):
         return op.run(factor)
     after = op.run(factor) / op.run(torch.ones_like(factor))

@@ -24,7 +24,7 @@ class RefuseBiases(Pass):
         ]  # fmt: skip
         if biased:
             raise UnsupportedModel(
-                f"this method does not support biases, and these layers have one: {', '.join(biased)}; train with "
+                f"this method does not support biases, but these layers have one: {', '.join(biased)}; train with "
                 "bias=False and without batch normalisation, or use weight-normalisation, which supports biases"
             )
         return graph

@@ -17,7 +17,7 @@ from transpike.ops.wiring import Average
 
 @dataclass(frozen=True)
 class SpikingAverage(Pass):
-    """Adds a ReLU, which later becomes a neuron, behind every average pooling of activations.
+    """Adds a ReLU, which later becomes a neuron, after every average pooling of activations.
 
     Pooled spikes are binary again, at the cost of one more quantisation. Exact: means of non-negative values are
     non-negative, and means of clipped values lie below the largest clip, which is the clip of the added layer (for a

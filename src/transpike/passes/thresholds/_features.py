@@ -15,7 +15,7 @@ from transpike.ops.wiring import Selection
 def feature_axes(graph: Graph) -> dict[str, tuple[int, ...]]:
     """Name → the axes of the node's output along which its features differ; the batch is axis 0.
 
-    One axis (``Graph.channel_axes``), except behind wiring that moves features only: (tokens, heads · d) reshaped to
+    One axis (``Graph.channel_axes``), except after wiring that moves features only: (tokens, heads · d) reshaped to
     (tokens, heads, d) has features on two axes. Found by moving the numbers of the features. Where positions share an
     axis with features (a pixel shuffle), the one axis counts.
     """
@@ -37,7 +37,7 @@ def feature_axes(graph: Graph) -> dict[str, tuple[int, ...]]:
 
 
 def _moved(graph: Graph, node: Node, numbers: dict[str, Tensor]) -> Tensor | None:
-    """The numbers of the features behind an op that moves them or leaves them where they are; None for other ops."""
+    """The numbers of the features after an op that moves them or leaves them where they are; None for other ops."""
     if len(node.inputs) != 1 or node.inputs[0] not in numbers or not isinstance(node.op, Op):
         return None
     before = numbers[node.inputs[0]]

@@ -17,7 +17,7 @@ from transpike.passes.thresholds._quantile import percentiles
 
 STARTS = tuple(k / 32 for k in range(31, 1, -1))
 PERCENTILE = 99.9
-"""Of the absolute values of activations that are no ReLUs."""
+"""Percentile of the absolute values of activations that are not ReLUs."""
 TOLERANCE = 1e-7
 """Relative change of a threshold below which Lloyd's iteration stops."""
 
@@ -89,7 +89,7 @@ class GaussianThresholds(Thresholds):
         for name in ("levels", "iterations"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 65_535:
-                raise SettingError(f"{name} must be a whole number from 1 to 65535, not {value!r}")
+                raise SettingError(f"{name} must be an integer from 1 to 65535, not {value!r}")
         if self.granularity == "neuron":
             raise SettingError("one neuron has too few values for a variance: use granularity='channel'")
 
@@ -117,7 +117,7 @@ class GaussianThresholds(Thresholds):
         return Watch(read, add, result)
 
     def _others(self, graph: Graph, context: Context) -> dict[str, Tensor]:
-        """Percentiles for the activations that are no ReLUs, of which the Gaussian gives no threshold."""
+        """Percentiles for the activations that are not ReLUs, for which the Gaussian gives no threshold."""
         names = {
             node.name for node in graph if is_activation(node) and isinstance(node.op, Op) and not node.op.rectifies
         }
@@ -134,7 +134,7 @@ class GaussianThresholds(Thresholds):
         return {name: value for name, value in measured.items() if name in names}
 
     def axes(self, graph: Graph) -> Mapping[str, Axes]:
-        """Activations that are no ReLUs have a threshold for each feature, as of MagnitudeThresholds."""
+        """Activations that are not ReLUs have a threshold for each feature, as of MagnitudeThresholds."""
         features, channels = feature_axes(graph), graph.channel_axes
         return {
             node.name: channels[node.name] if getattr(node.op, "rectifies", True) else features[node.name]

@@ -28,7 +28,7 @@ class PercentileScaleThresholds(Thresholds):
     ``a − s = z`` below α μ/T, ``z − β α μ ⌊z T/(α μ)⌋/T`` up to α μ, ``min(z, μ) − β α μ`` above.
 
     μ is the trained clip of the layer, or its largest activation; α runs over the percentiles of the positive
-    currents, as shares of μ, β over 0.01 … 2. Of the pairs whose expected error is below a hundredth of the mean
+    currents, as shares of μ, β over 0.01 … 2. Among the pairs whose expected error is below a hundredth of the mean
     activation (or minimal), the one with the least mean square error is used; the expectation alone does not determine
     it. One threshold per layer, on ``samples`` calibration inputs.
     Source: Datta and Beerel 2021 (DATE), algorithm 1, **from memory**.
@@ -42,7 +42,7 @@ class PercentileScaleThresholds(Thresholds):
         if self.granularity != "layer":
             raise SettingError(f"α and β are set per layer: granularity must be 'layer', not {self.granularity!r}")
         if isinstance(self.samples, bool) or not isinstance(self.samples, int) or self.samples < 1:
-            raise SettingError(f"samples must be a whole number from 1 on, not {self.samples!r}")
+            raise SettingError(f"samples must be an integer of at least 1, not {self.samples!r}")
 
     def apply(self, graph: Graph, context: Context) -> Graph:
         note_ranges(graph, context, self.spiking_output)

@@ -45,7 +45,7 @@ class SearchBursts(ReplaceNeurons):
     def __post_init__(self) -> None:
         _check(self.budget, self.samples)
         if isinstance(self.gamma, bool) or not isinstance(self.gamma, int) or not 1 <= self.gamma <= 255:
-            raise SettingError(f"gamma must be a whole number from 1 to 255, not {self.gamma!r}")
+            raise SettingError(f"gamma must be an integer from 1 to 255, not {self.gamma!r}")
 
     def _searching(self, context: Context) -> float:
         return _work(context, self.samples, max(self.gamma, REFERENCE))
@@ -124,7 +124,7 @@ class SearchThresholds(Pass):
 
 
 def _work(context: Context, samples: int, choices: int) -> float:
-    """That of ``sensitivities``: half of the network behind each activation, for each choice and sample."""
+    """That of ``sensitivities``: half of the network after each activation, for each choice and sample."""
     places = sum(getattr(node.op, "role", "") == "activation" for node in context.source)
     return min(samples, context.samples) * (1 + choices * places / 2)
 
@@ -134,7 +134,7 @@ def sensitivities(
 ) -> dict[str, list[tuple[float, float]]]:
     """Activation → (damage, spikes) per sample for each (θ, Γ) that is ``tried`` in its place, all others analogue.
 
-    One walk through the network: the layers in front of an activation, which no choice changes, are computed once.
+    One walk through the network: the layers before an activation, which no choice changes, are computed once.
     """
     batches, axis = context.first(samples), analogue.channel_axes[analogue.output.name]  # that of the classes
     count, steps = sum(map(len, batches)), context.timesteps
@@ -142,7 +142,7 @@ def sensitivities(
     for number, batch in enumerate(batches):
         p = analogue.run(batch).double().log_softmax(axis)
         if p.shape[axis] < 2:
-            raise DataError("sensitivity compares the answers of classes, and this network has one output")
+            raise DataError("sensitivity compares the answers of classes, but this network has one output")
         walk = Walk(analogue, batch)
         for done, (name, output) in enumerate(walk.to(tried), 1):
             for sums, (theta, gamma) in zip(found[name], tried[name], strict=True):
@@ -184,7 +184,7 @@ def cheapest(table: Sequence[Sequence[tuple[float, float, float]]], budget: floa
 
 
 def _places(graph: Graph, analogue: Graph) -> list[str]:
-    """The neurons that replace activations, without one behind the last layer."""
+    """The neurons that replace activations, without one after the last layer."""
     activations = {node.name for node in analogue}
     places = [n.name for n in graph if is_plain(n.op, (IntegrateAndFire, Burst)) and n.name in activations]
     if not places:
@@ -196,4 +196,4 @@ def _check(budget: float, samples: int) -> None:
     if isinstance(budget, bool) or not isinstance(budget, (int, float)) or not 0 < budget < float("inf"):
         raise SettingError(f"budget must be positive, not {budget!r}: it multiplies the spikes")
     if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
-        raise SettingError(f"samples must be a whole number from 1 on, not {samples!r}")
+        raise SettingError(f"samples must be an integer of at least 1, not {samples!r}")

@@ -49,7 +49,7 @@ class SpikeNorm(Pass):
             if not float(largest) > 0:
                 raise DataError(
                     f"{node.name} receives no positive current in {context.timesteps} steps, so its threshold would be "
-                    "0; give more time steps or other calibration data"
+                    "0; use more time steps or different calibration data"
                 )
             new = dataclasses.replace(node, op=cell.with_tensors(threshold=self.scale * largest))
             return layer.graph.replaced(new)

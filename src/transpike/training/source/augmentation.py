@@ -25,7 +25,9 @@ def check(mode: str, padding: str, cutout: int, shape: tuple[int, ...], recordin
         raise SettingError(f"samples of shape {shape} are not images; use augment='none' and cutout=0")
     channels, height, width = shape
     if isinstance(cutout, bool) or not isinstance(cutout, int) or not 0 <= cutout < min(height, width):
-        raise SettingError(f"cutout must be a whole number of pixels, less than the image's {height}x{width}; {cutout}")
+        raise SettingError(
+            f"cutout must be an integer number of pixels, less than the image's {height}x{width}; {cutout}"
+        )
     if recordings and (cutout or mode in policies.POLICIES):
         raise SettingError(f"{mode}, cutout {cutout}: recordings are not images; use augment='crop' and cutout=0")
     if mode in policies.POLICIES:

@@ -15,7 +15,7 @@ from transpike.tasks import compares_classes
 
 @dataclass(frozen=True)
 class Criterion:
-    """``task`` on the data set ``name`` with so many ``classes``; ``smoothing`` of labels is for classes only."""
+    """``task`` on the data set ``name`` with ``classes`` classes; ``smoothing`` of labels is for classes only."""
 
     task: Task
     smoothing: float
@@ -43,7 +43,7 @@ class Criterion:
         return self.task.loss(output, target).item() * len(output)
 
     def sums(self, output: Tensor, target: Tensor) -> list[float]:
-        """What ``value`` needs, summed over the samples: correct answers, or the statistics of the task."""
+        """The sums over samples that ``value`` needs: correct answers, or the statistics of the task."""
         rows = self.task.rows(output, target)
         return [float(rows.sum())] if isinstance(self.task, OutcomeTask) else rows.sum(0).tolist()
 
@@ -62,9 +62,9 @@ class Criterion:
         if self.of_classes and not dataset.train.any_targets:
             return dataset
         if not isinstance(self.task, OutcomeTask | MeasuredTask) or not self.task.needs_targets:
-            raise SettingError(f"{self.task} has no targets to train with: give the task of the targets")
+            raise SettingError(f"{self.task} has no targets to train with: pass the task of the targets")
         if self.smoothing and not self.of_classes:
-            raise SettingError(f"label_smoothing is for classes, and the task is {self.task}: leave it out")
+            raise SettingError(f"label_smoothing is for classes, but the task is {self.task}: omit it")
         before = module.training
         module.eval()
         with torch.no_grad():

@@ -157,13 +157,13 @@ def _check(group: dict[str, Any]) -> None:
 
     numbers("lr", "of at least 0", group["lr"], low=0)
     numbers("alpha", "above 0", group["alpha"], low=0, open_low=True)
-    reason = "from 0.5 to below 1 (below 0.5 the prior would keep most connections)"
+    reason = "at least 0.5 and below 1 (below 0.5 the prior would keep most connections)"
     numbers("sparsity", reason, group["sparsity"], low=0.5, high=1)
     numbers("eps", "above 0", group["eps"], low=0, open_low=True)
     betas = group["betas"]
     if not isinstance(betas, tuple | list) or len(betas) != 2:
-        raise SettingError(f"Grad R needs betas as two numbers from 0 to below 1, not {betas!r}")
-    numbers("betas", "as two numbers from 0 to below 1", *betas, low=0, high=1)
+        raise SettingError(f"Grad R needs betas as two numbers, at least 0 and below 1, not {betas!r}")
+    numbers("betas", "as two numbers, at least 0 and below 1", *betas, low=0, high=1)
     if not isinstance(group["sparsify"], bool):
         raise SettingError(f"Grad R needs sparsify True or False, not {group['sparsify']!r}")
     for index, parameter in enumerate(group.get("params", ())):

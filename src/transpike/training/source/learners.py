@@ -20,7 +20,7 @@ def parameters(module: nn.Module, learn: Learn, stages: Mapping[str, int]) -> di
     if learn == "activations" and (stages or phases.partial(module)):
         raise SettingError(
             "learn='activations' needs activations in their last stage, 'quantise': their parameters may have no "
-            "effect before. Leave out stages, and set the attribute stage of every activation to 'quantise'"
+            "effect before. Omit stages, and set the attribute stage of every activation to 'quantise'"
         )
     found = {name: p for name, p in module.named_parameters() if p.requires_grad}
     if learn == "activations":
@@ -31,7 +31,7 @@ def parameters(module: nn.Module, learn: Learn, stages: Mapping[str, int]) -> di
     if not found:
         raise SettingError(
             f"no activation of {type(module).__name__} has parameters; prepare it with one that has a "
-            "trainable threshold (qcfs, rnl, tcl, …), or leave out learn='activations'"
+            "trainable threshold (qcfs, rnl, tcl, …), or omit learn='activations'"
         )
     return found
 

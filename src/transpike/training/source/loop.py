@@ -171,7 +171,7 @@ def diverged(what: str, rate: float) -> DataError:
     """The error for a loss or penalty that is not finite."""
     return DataError(
         f"{what}: the training has diverged. Try a lower learning_rate (it was {rate:g}), or warmup_epochs; and check "
-        "that the images hold no NaN"
+        "that the images contain no NaN"
     )
 
 

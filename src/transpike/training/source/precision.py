@@ -16,7 +16,7 @@ def check(precision: str, device: torch.device) -> None:
     if precision not in TYPES:
         raise SettingError(f"precision is one of {tuple(TYPES)}, not {precision!r}")
     if precision == "float16" and device.type != "cuda":
-        raise SettingError(f"float16 needs a GPU; on {device} use bfloat16, or give device='cuda'")
+        raise SettingError(f"float16 needs a GPU; on {device} use bfloat16, or pass device='cuda'")
 
 
 class Precision:

@@ -35,7 +35,7 @@ def sparser(module: nn.Module, strength: float, sample: Tensor) -> Iterator[None
 
     Every layer has ``strength · hoyer_square`` times its share of the neurons, added to a penalty that it has already;
     ``sample``, a batch of inputs after preprocessing, gives the shares. Raises SettingError for a network whose
-    rectifiers are no modules (see ``transpike.prepare``).
+    rectifiers are not modules (see ``transpike.prepare``).
     """
     found = list(rectifiers(module).values())
     if not found:

@@ -37,8 +37,8 @@ def check(stages: Mapping[str, int], module: nn.Module) -> None:
     """Raises SettingError if stages are given and no activation of ``module`` has stages."""
     if stages and not staged(module):
         raise SettingError(
-            "no activation of the network has stages; insert source activations first (transpike.prepare), or leave "
-            "out stages"
+            "no activation of the network has stages; insert source activations first (transpike.prepare), or omit "
+            "stages"
         )
 
 

@@ -104,7 +104,7 @@ def fine_tuning(settings: "FineTuning | str | None", changes: dict[str, Any]) ->
         raise SettingError(f"settings must be a FineTuning or the name of a preset, not {type(settings).__name__}")
     chosen = dataclasses.replace(settings, **changes)
     if chosen.layerwise is not None and "epochs" in changes:
-        raise SettingError("a layer-wise schedule defines the epochs of each stage; leave out epochs")
+        raise SettingError("a layer-wise schedule defines the epochs of each stage; omit epochs")
     return chosen
 
 

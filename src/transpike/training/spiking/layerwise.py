@@ -11,9 +11,9 @@ Trained = Literal["rest", "layer", "each"]
 
 @dataclass(frozen=True)
 class LayerwiseSchedule:
-    """In stage l the first l neuron layers spike; the layers behind compute the source network's activation.
+    """In stage l the first l neuron layers spike; the layers after compute the source network's activation.
 
-    ``trains``: "rest", the layers behind the l-th neurons (the prefix is frozen); "layer", the weights before the l-th
+    ``trains``: "rest", the layers after the l-th neurons (the prefix is frozen); "layer", the weights before the l-th
     neurons and their thresholds; "each", every layer at once, all spiking, without gradients between layers.
     ``objective``: "task", the loss of FineTuning; "features", ``Σ mean((φ − a)²) / mean(a²)`` between the mean outputs
     of neurons (φ) and the source's activations (a); "features+distil", the sum of both.
@@ -37,7 +37,7 @@ class LayerwiseSchedule:
             )
         if self.trains == "rest" and self.objective != "task":
             raise SettingError(
-                "trains='rest' trains the layers behind the spiking ones by the task's loss: use objective='task'"
+                "trains='rest' trains the layers after the spiking ones by the task's loss: use objective='task'"
             )
         if self.trains == "each" and self.objective == "task":
             raise SettingError(
@@ -45,7 +45,7 @@ class LayerwiseSchedule:
             )
         for name, value, low in (("patience", self.patience, 1), ("epochs", self.epochs, 1)):
             if isinstance(value, bool) or not isinstance(value, int) or value < low:
-                raise SettingError(f"{name} must be a whole number, at least {low}, not {value!r}")
+                raise SettingError(f"{name} must be an integer, at least {low}, not {value!r}")
         if not 0 < self.last_rate <= 1:
             raise SettingError(f"last_rate must be in (0, 1], not {self.last_rate!r}")
         if self.weight_bits is not None and not 2 <= self.weight_bits <= 16:

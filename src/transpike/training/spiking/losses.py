@@ -32,7 +32,7 @@ class Loss:
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-                raise SettingError(f"{type(self).__name__}: {field.name} must be a number from 0 on, not {value!r}")
+                raise SettingError(f"{type(self).__name__}: {field.name} must be a number of at least 0, not {value!r}")
 
     def __call__(self, currents: Tensor, answer: Tensor, labels: Tensor, teacher: Tensor | None) -> Tensor:
         """The loss as a scalar, the mean over the batch, for classes in nats."""
@@ -105,7 +105,7 @@ class OfTask(Loss):
     task: Task
 
     def __post_init__(self) -> None:
-        """A task is no number."""
+        """A task is not a number."""
 
     def __call__(self, currents: Tensor, answer: Tensor, labels: Tensor, teacher: Tensor | None) -> Tensor:
         return self.task.loss(answer, labels)
@@ -118,8 +118,8 @@ def loss_for(loss: Loss | None, task: Task) -> Loss:
         return CrossEntropy() if classes else OfTask(task)
     if loss.of_classes and not classes:
         raise SettingError(
-            f"{type(loss).__name__} compares the logits of several classes, and the task is {task}: leave out loss, so "
-            "that it is that of the task, or give an object of your subclass of Loss"
+            f"{type(loss).__name__} compares the logits of several classes, but the task is {task}: omit loss to use "
+            "that of the task, or pass an instance of a custom subclass of Loss"
         )
     return loss
 

@@ -67,7 +67,7 @@ class Reconstruct(Pass):
         if self.granularity not in ("network", "layer"):
             raise SettingError(f"granularity must be 'network' or 'layer', not {self.granularity!r}")
         if isinstance(self.iterations, bool) or not isinstance(self.iterations, int) or self.iterations < 1:
-            raise SettingError(f"iterations must be a whole number of at least 1, not {self.iterations!r}")
+            raise SettingError(f"iterations must be an integer of at least 1, not {self.iterations!r}")
         if not 0 < self.learning_rate < math.inf:
             raise SettingError(f"learning_rate must be a positive number, not {self.learning_rate!r}")
 
@@ -91,8 +91,8 @@ class _Reconstruction:
         self.x = torch.cat(context.batches) if context.recorded is None else context.recorded
         if len(self.x) < FEWEST:
             raise DataError(
-                f"a reconstruction needs at least {FEWEST} calibration inputs, there are {len(self.x)}: give more, or "
-                "use reconstruct='none'"
+                f"a reconstruction needs at least {FEWEST} calibration inputs, but there are {len(self.x)}: pass more, "
+                "or use reconstruct='none'"
             )
         self.source = context.analogue[0]
         readout = settings.readout.calibrated(graph, context)
@@ -106,7 +106,7 @@ class _Reconstruction:
         images = context.recorded is None and len(graph.inputs) == 1
         self.augment = augmentation.usual(tuple(self.x.shape[1:])) if images else "none"
         names = {node.name for node in self.source}
-        # a neuron behind the last layer follows the output in front of it
+        # a neuron after the last layer follows the output before it
         neurons = [node for node in graph if isinstance(node.op, Neuron)]
         found = {node.name: node.name if node.name in names else node.inputs[0] for node in neurons}
         self.followed = {ours: theirs for ours, theirs in found.items() if theirs in names}
@@ -154,8 +154,8 @@ class _Reconstruction:
         spread = float(torch.cat(answers).var(0, unbiased=False).mean())
         if not 0 < spread < math.inf:
             raise DataError(
-                "the source network gives the same answer for all calibration inputs, so there is nothing to follow: "
-                "give other inputs, or use reconstruct='none'"
+                "the source network gives the same answer for all calibration inputs, so there is nothing to learn: "
+                "use other inputs, or reconstruct='none'"
             )
         return spread
 
@@ -256,7 +256,7 @@ class _Reconstruction:
     def _result(self, state: files.State, before: float) -> Graph:
         shown = f"on {len(self.held_out)} held-out calibration inputs"
         if not state.best_epoch:
-            self.context.remark(f"reconstruction: nothing was closer to the source network {shown}, nothing changed")
+            self.context.remark(f"reconstruction: no step reduced the error {shown}, so nothing was changed")
             return self.graph
         after = state.history[state.best_epoch - 1].validation_loss
         self.context.remark(

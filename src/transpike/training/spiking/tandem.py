@@ -24,9 +24,7 @@ class Tandem(Unrolled):
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
         if self.windows:
-            raise SettingError(
-                "windows already have straight-through gradients of counts: leave out gradients='counts'"
-            )
+            raise SettingError("windows already have straight-through gradients of counts: omit gradients='counts'")
 
     def forward(self, x: Tensor, sample_ids: Tensor | None = None) -> Tensor:
         live = self.tensors()
@@ -53,7 +51,7 @@ class Tandem(Unrolled):
 
 
 def _sent(charge: Tensor) -> Tensor:
-    """The mean over time; whole numbers, which are looked up, are constant."""
+    """The mean over time; integers, which are looked up, are constant."""
     return charge.mean(0) if charge.is_floating_point() else charge[0]
 
 

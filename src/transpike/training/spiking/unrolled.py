@@ -81,13 +81,13 @@ class Unrolled(GraphModule):
     windows: bool
     """True for a window schedule, whose counts are computed in closed form."""
     normalised: frozenset[str]
-    """Nodes with a batch normalisation behind them."""
+    """Nodes with a batch normalisation after them."""
     last: dict[str, str]
     """Node → the last node that reads it."""
     spiking: frozenset[str] | None
     """The neurons that fire, None for all; the others compute the source's activation of their mean current."""
     cut: bool
-    """True where no gradient passes from the spikes of a neuron to the layers behind it."""
+    """True where no gradient passes from the spikes of a neuron to the layers after it."""
     seen: dict[str, Wire] | None
     """Node → its output, recorded for the nodes in ``wanted``; None while nothing is recorded."""
     wanted: frozenset[str]
@@ -106,7 +106,7 @@ class Unrolled(GraphModule):
         windows = schedule.mode == "windows"
         if schedule.mode == "slots":
             raise SettingError(
-                "networks of first spikes are not fine-tuned as spikes: train the source network with "
+                "first-spike networks are not fine-tuned as spikes: train the source network with "
                 "activations.TimeToFirstSpike and convert it with the recipe cat"
             )
         if schedule.mode in ("cycles", "differences") or (windows and schedule.lag(timesteps) < timesteps):
@@ -135,7 +135,7 @@ class Unrolled(GraphModule):
 
     @torch.no_grad()
     def normalise(self, x: Tensor | None, scale: float = 1.0) -> None:
-        """Add a batch normalisation behind every layer with weights before the output, folded by ``to_graph``.
+        """Add a batch normalisation after every layer with weights before the output, folded by ``to_graph``.
 
         Scale and shift start as the standard deviation and mean of the currents for ``x``, so that at first nothing
         changes; without x the currents start with mean 0 and deviation ``scale`` (tdBN: α V_th).
@@ -183,7 +183,7 @@ class Unrolled(GraphModule):
                 names = names | {field: f"{node.name}.norm.{field}" for field in ("scale", "shift")}
             kinds: dict[str, Kind] = {"threshold": "thresholds", "initial": "initial", "leak": "leaks"}
             for field, key in names.items():
-                if key in parameters and field != "spike_scale":  # redundant with the weights behind
+                if key in parameters and field != "spike_scale":  # redundant with the weights after
                     kind = kinds.get(field, "weights") if isinstance(node.op, Neuron) else "weights"
                     found[kind][key] = parameters[key]
         return found
@@ -292,7 +292,7 @@ def _norm(node: Node, live: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, 
 
 
 def _passed(op: Op, wire: Wire) -> Wire | None:
-    """The wire behind ``op`` with a separate spike scale, so that the backward pass stores only 0 and 1."""
+    """The wire after ``op`` with a separate spike scale, so that the backward pass stores only 0 and 1."""
     levels, spike_scale = wire.levels, wire.spike_scale
     assert spike_scale is not None
     shape = levels.shape[2:]

@@ -37,7 +37,7 @@ class Round:
         return sum(ratio < 1 for ratio in self.ratios.values())
 
     def deciding(self, models: int) -> float:
-        """The ratio that decides about ``models`` models: below 1 if so many favour the spiking network."""
+        """The ratio that decides about ``models`` models: below 1 if at least that number favours the SNN."""
         return sorted(self.ratios.values())[models - 1]
 
 
@@ -76,15 +76,15 @@ class BreakEven:
         one, asked = self.rounds[self.chosen], f"{self.models} of {len(self.rounds[0].ratios)} energy models"
         if self.reached:
             return (
-                f"Cheaper than its quantised baseline under {one.cheaper} energy models, {asked} were asked for, at "
+                f"Cheaper than its quantised baseline under {one.cheaper} energy models (requested: {asked}), at "
                 f"{one.accuracy:.2%} (T={one.timesteps}, strength {one.strength:g})"
             )
         allowed = [one for one in self.rounds if one.accuracy >= self.least_accuracy]
         best = min(allowed, key=lambda one: one.deciding(self.models), default=None)
         if best is None:
-            return f"No network keeps {self.least_accuracy:.2%}, not even the one without a penalty"
+            return f"No network reaches {self.least_accuracy:.2%}, not even the one without a penalty"
         return (
-            f"No network that keeps {self.least_accuracy:.2%} is cheaper under {asked}: under the model that decides, "
+            f"No network that reaches {self.least_accuracy:.2%} is cheaper under {asked}: under the deciding model, "
             f"the closest one costs {best.deciding(self.models):.3g} times as much as its quantised baseline, at "
             f"{best.accuracy:.2%} (strength {best.strength:g})"
         )

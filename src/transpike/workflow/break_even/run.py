@@ -52,8 +52,8 @@ def break_even(
     the training samples, which are not trained on. It ends with the first network that costs less than its quantised
     baseline under ``models`` models, if its accuracy is at most ``max_drop`` (0 to 1) below that of the source network
     before; and where the accuracy falls below that, or strengths are used up, with the front that was found. ``module``
-    is left with the chosen weights, in evaluation mode. ``folder`` keeps the checkpoints: a run that was stopped goes
-    on. The test samples are not used. ``progress`` receives each Round.
+    is left with the chosen weights, in evaluation mode. ``folder`` keeps the checkpoints: an interrupted run
+    resumes. The test samples are not used. ``progress`` receives each Round.
     Raises SettingError and DataError as ``train`` and ``cost`` do, and SettingError for ``models`` that are more than
     those that price both networks.
     """
@@ -78,7 +78,7 @@ def break_even(
         snn = convert(copy.deepcopy(network), recipe, images, preprocessing=preprocessing)
         found = cost(snn, judges.batches(BATCH), models=energy)
         if found.quantised_baseline_accuracy is None:
-            raise SettingError("break_even compares accuracies, and this task has none")
+            raise SettingError("break_even compares accuracies, but this task has none")
         report = cast(Report, found.report)  # what has an accuracy
         at = report.at(found.timesteps)
         ratios = {one.model: one.ratio for one in found.judged if one.ratio is not None}
@@ -88,7 +88,7 @@ def break_even(
         )  # fmt: skip
         if len(ratios) < models:
             priced = f"{len(ratios)} energy models price both networks and count: {', '.join(ratios) or 'none'}"
-            raise SettingError(f"models={models}, and {priced}; ask for fewer")
+            raise SettingError(f"models={models}, but {priced}; request fewer")
         return row, snn
 
     rounds: list[Round] = []
@@ -128,6 +128,6 @@ def _check(models: int, max_drop: float, strengths: Sequence[float]) -> None:
     if isinstance(models, bool) or not isinstance(models, int) or models < 1:
         raise SettingError(f"models is the number of energy models, at least 1, not {models!r}")
     if not 0 <= max_drop < 1:
-        raise SettingError(f"max_drop is a share of the samples, from 0 to below 1, not {max_drop}")
+        raise SettingError(f"max_drop is a share of the samples, at least 0 and below 1, not {max_drop}")
     if not strengths or not all(a < b for a, b in zip((0.0, *strengths), strengths, strict=False)):
-        raise SettingError(f"strengths must be positive and grow, not {tuple(strengths)}")
+        raise SettingError(f"strengths must be positive and increasing, not {tuple(strengths)}")

@@ -71,7 +71,7 @@ class Entered:
             if not needs_targets:
                 y = torch.zeros(len(x))
             elif y is None:
-                raise DataError("a comparison needs targets: give data as batches of (input, target)")
+                raise DataError("a comparison needs targets: pass data as batches of (input, target)")
             if len(x) != len(y):
                 raise DataError(f"a batch has {len(x)} inputs and {len(y)} targets")
             some = True

@@ -1,7 +1,7 @@
 """Network and data of a comparison, as files that its processes map into memory.
 
 The head holds the network, the calibration and a list of parts, each a file with a few labelled batches. The name of a
-file is the SHA-256 of its content, so that the name of the head stands for everything. Batches are written while they
+file is the SHA-256 of its content, so that the name of the head represents everything. Batches are written while they
 are read: at most one part of them is in memory.
 """
 
@@ -27,7 +27,7 @@ from transpike.errors import FileError
 from transpike.results.writing import tensor_bytes, write_atomically
 
 PART = 2**26
-"""Bytes from which on a part is written; a larger batch is a part of its own."""
+"""Bytes from which on a part is written; a larger batch is a separate part."""
 Batches = Iterable[tuple[Any, Tensor]]
 """Labelled batches that can be read several times."""
 Opened = tuple[Graph, tuple[Any, ...], Batches, Batches]
@@ -130,7 +130,7 @@ def _opened(path: Path, generation: int) -> Opened:
         tests, fitting = (_parts_of(content[kind]) for kind in ("data", "fitting"))
         source = decode(content["source"], tensors)
         if not isinstance(source, Graph):
-            raise FileError("it holds no network")
+            raise FileError("it contains no network")
     return source, calibration, Stored(path.parent, tests, places), Stored(path.parent, fitting, places)
 
 

@@ -237,7 +237,7 @@ def check_rows(rows: Iterable[Scored | Refusal], answers: tuple[int, ...]) -> No
         if not wrong and isinstance(row, Row):
             wrong += [f"{name} is {values[name]}" for name in SHARES if not 0 <= values[name] <= 1]
             if row.policy is not None and not isinstance(decode(row.policy, {}), ExitPolicy):
-                wrong.append("policy is no exit policy")
+                wrong.append("policy is not an exit policy")
         if row.timesteps not in answers:
             wrong.append(f"timesteps is {row.timesteps!r}")
         if wrong:

@@ -41,7 +41,7 @@ def compare(
     unit: tuple[int, int] | None = None,
     collect: bool = False,
 ) -> Comparison:
-    """Every recipe (default: all of ours with default settings) at every time-step count, on the same samples.
+    """Every recipe (default: all built-in ones) at every time-step count, on the same samples.
 
     ``recipes``: objects or names, like ``[ECC(percentile=99.9), "bsnn"]``. ``settings``: a ``ComparisonSettings``, by
     default ``ComparisonSettings()``. ``model``, ``calibration`` and ``preprocessing`` are those of ``convert``,
@@ -67,7 +67,7 @@ def compare(
     if processes().count > 1:
         raise SettingError(
             "a comparison shares conversions, not samples: call compare() outside of distributed_samples(), in one "
-            "process, and give it an executor (docs/scale.md)"
+            "process, and pass an executor (docs/scale.md)"
         )
     chosen = settings_given(ComparisonSettings, settings)
     runner = _executor(executor, chosen)
@@ -120,10 +120,10 @@ def _executor(given: str | Executor | None, chosen: ComparisonSettings) -> Execu
 
 def _check_part(unit: tuple[int, int] | None, collect: bool, store: str | Path | None) -> None:
     if unit is not None and collect:
-        raise SettingError("a run measures a unit, or collects all of them: not both")
+        raise SettingError("pass unit= or collect=, not both")
     if unit is not None:
         whole = isinstance(unit, tuple) and len(unit) == 2 and all(type(number) is int for number in unit)
         if not whole or not 1 <= unit[0] <= unit[1]:
             raise SettingError(f"unit must be (K, N) with 1 ≤ K ≤ N, not {unit!r}")
     if store is None and (unit is not None or collect):
-        raise SettingError("a comparison in parts needs a store that all of them reach: give store=")
+        raise SettingError("a comparison in parts needs a store that all parts can access: pass store=")

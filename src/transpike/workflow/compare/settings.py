@@ -49,9 +49,9 @@ class ComparisonSettings(NamedSettings):
         (), f"Add rows with an early exit: score ({', '.join(dashed(kind.__name__) for kind in known_exits.members)}) "
         "and largest drop; repeatable.", flag="exit",
     )  # fmt: skip
-    task: Task | None = setting(None, "Task that defines good answers.")
+    task: Task | None = setting(None, "Task that judges the answers.")
     judged_output: str | int | None = setting(
-        None, "Output that the task judges, of several that are all converted (default: all, by their fidelity)."
+        None, "Output that the task judges; all outputs are converted (default: all outputs, by fidelity)."
     )
     any_input: bool = setting(False, "Also run on inputs that do not look like those of the calibration.")
     jobs: int = setting(1, "Number of processes, of one thread each.", low=1)

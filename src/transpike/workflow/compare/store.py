@@ -158,7 +158,7 @@ def store_at(place: str | Path) -> Store:
     except ImportError as error:
         raise MissingExtra(f"the store {url} needs another package: {error}") from error
     except Exception as error:
-        raise SettingError(f"the store {url} is no address that fsspec knows: {error}") from error
+        raise SettingError(f"the store {url} is not an address that fsspec knows: {error}") from error
     return Folder(check_folder(path)) if isinstance(files, LocalFileSystem) else Remote(url, files, path.rstrip("/"))
 
 
@@ -171,7 +171,7 @@ def enter(store: Store, together: bool = False, begun: bool = False) -> None:
     ours = {"format": FORMAT, "transpike": __version__, "torch": torch.__version__, "code": code_digest()}
     data = store.read(MARK)
     if data is None and begun:
-        raise FileError(f"the store {store} holds no results: measure units into it before you collect them")
+        raise FileError(f"the store {store} contains no results: measure units into it before you collect them")
     if data is not None:
         try:
             found = json.loads(data)
@@ -182,7 +182,7 @@ def enter(store: Store, together: bool = False, begun: bool = False) -> None:
             return
         if together or {**theirs, "code": ""} != {**ours, "code": ""}:
             raise FileError(
-                f"the store {store} was written by {_told(theirs)}, and this is {_told(ours)}: their results are not "
+                f"the store {store} was written by {_told(theirs)}, but this is {_told(ours)}: their results are not "
                 "mixed in one table. Use that version, or another store"
             )
     store.write(MARK, json.dumps(ours, indent=1).encode())

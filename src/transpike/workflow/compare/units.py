@@ -24,7 +24,7 @@ from transpike.tasks import Classification
 from transpike.workflow.entrance import PreprocessingGiven
 
 FORMAT = 5
-"""Of a file with the results of a unit."""
+"""Version of the format of files with the results of a unit."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def outside_code(
 
 
 def _in_order(given: PreprocessingGiven) -> Any:
-    """Those of several inputs by name, in the order of their names."""
+    """The samples of several inputs by name, in the order of their names."""
     return dict(sorted(given.items())) if isinstance(given, Mapping) else given
 
 

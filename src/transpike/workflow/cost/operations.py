@@ -40,7 +40,7 @@ class NetworkOperations:
 def burst_twin(snn: SNN) -> SNN | None:
     """The network with the same thresholds that sends all digits of a value at once, in one step.
 
-    None for networks of other recipes than ``sigma-delta``, and with other neurons.
+    None for recipes other than ``sigma-delta``, and with other neurons.
     """
     recipe = snn.recipe
     if type(recipe) is not StreamingSigmaDelta or not any(is_plain(node.op, SigmaDelta) for node in snn.graph):

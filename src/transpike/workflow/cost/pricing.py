@@ -14,7 +14,7 @@ SENSITIVITY = 2.0
 
 
 def left_out(snn: SNN, activity: Activity, ann: AnnActivity) -> tuple[str, ...]:
-    """What no model prices: functions, by their name, and layers with an unknown number of multiplications."""
+    """Operations that no model prices: functions, by name, and layers with an unknown number of multiplications."""
     found = []
     for name, counts in function_evaluations(snn.source, activity).items():
         often = f"SNN {counts['executed']:,.0f}, of which {counts['changed']:,.0f} where an input changed"

@@ -59,7 +59,7 @@ def quantised(
     """
     for name, value in (("activation_bits", activation_bits), ("weight_bits", weight_bits)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_BITS):
-            raise SettingError(f"{name} must be whole numbers from 1 to {MOST_BITS}, not {value!r}")
+            raise SettingError(f"{name} must be integers from 1 to {MOST_BITS}, not {value!r}")
     used, weights = _weights(snn, weight_bits)
     if snn.schedule.gain == "unit":
         graph, widths = quantised_functions(snn, activation_bits)

@@ -20,7 +20,7 @@ POINTS = 257
 
 @dataclass(frozen=True, eq=False)
 class QuantisedFunction(Op):
-    """``f(x)`` rounded to a multiple of ``step`` from ``low`` to ``high`` steps: an activation of so many levels."""
+    """``f(x)`` rounded to a multiple of ``step`` from ``low`` to ``high`` steps: an activation with these levels."""
 
     role: ClassVar[Role] = "activation"
     source: Op

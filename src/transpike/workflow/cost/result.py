@@ -85,7 +85,7 @@ class Cost(Shown):
     The pair is the SNN at ``timesteps``, the T that its report recommends, and the quantised ANN with the fewest
     measured activation bits that is at most ``room`` worse in ``metric`` than the SNN's last answer (of an accuracy
     half a percentage point), or the best one. ``report`` and values are None where nothing was measured; the pair is
-    then the SNN at its last step and the ANN with as many levels. ``spike_rate`` and ``spikes_per_synapse``
+    then the SNN at its last step and the ANN with the same number of levels. ``spike_rate`` and ``spikes_per_synapse``
     are those at ``timesteps``, as is ``hybrid``: both sides of a hybrid network, None if all of the network spikes.
     ``operations``: of the SNN, of its burst twin if there is one, and of the quantised ANN.
     """

@@ -62,13 +62,13 @@ def cost(
     uniform weights of that width, as points. ``models``: of ``transpike.energy``, default all. Real weights are
     counted as 8 bits wide. ``data``, ``timesteps``, ``limit``, ``engine``, ``memory``, ``output``, ``task`` are as for
     ``evaluate``. Without targets, or for outputs that are not logits of classes, energy is measured at the last step,
-    and no accuracy, unless ``task`` gives the metric. Operations of a network of ``sigma-delta`` stand next to those of
-    its burst twin. ``progress(done, total)`` counts the networks. Raises as ``evaluate`` does, and SettingError for
+    and no accuracy, unless ``task`` gives the metric. Operations of a ``sigma-delta`` network are listed next to those
+    of its burst twin. ``progress(done, total)`` counts the networks. Raises as ``evaluate`` does, and SettingError for
     invalid bits and for a network without weights.
     """
     chosen = tuple(kind() for kind in members) if models is None else checked(models)
     if not chosen:
-        raise SettingError("there is no energy model: give at least one")
+        raise SettingError("there is no energy model: pass at least one")
     activations, weights = tuple(activation_bits), tuple(weight_bits)
     if isinstance(data, Iterator):  # an iterator would be exhausted by the first network
         data = list(data)
@@ -146,7 +146,7 @@ def cost(
         best = "most accurate" if run.metric == ACCURACY else "best"
         notes.append(
             f"no quantised ANN that was measured reaches {reached}; the verdict is about the {best} one: "
-            "give more activation_bits"
+            "pass more activation_bits"
         )
     if free := [one.model for one in prices if one.ann_joule == 0 and one.snn_joule is not None]:
         notes.append(f"without a ratio, because the ANN, which skips zeros, costs nothing: {', '.join(free)}")
@@ -315,7 +315,7 @@ class _Runs:
             logits, rows = self.judged.part(whole), None
             if self.task is not None and self.task.needs_targets:
                 if y is None:
-                    raise DataError(f"{self.metric.name} needs targets: give batches of (input, target)")
+                    raise DataError(f"{self.metric.name} needs targets: pass batches of (input, target)")
                 rows = self.task.rows(logits, self.task.check(tuple(logits.shape[1:]), len(x), y.to(x.device)))
             elif self.task is not None:
                 source = self.snn.source.to(device=x.device).run(entering)

@@ -13,9 +13,9 @@ from transpike.workflow.last_functions import divided, split_answer
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """A cut behind the layer ``name``: the network that spikes until there, and the names of its spiking layers.
+    """A cut after the layer ``name``: the network that spikes until there, and the names of its spiking layers.
 
-    The cut behind the last layer is the whole network.
+    The cut after the last layer is the whole network.
     """
 
     name: str
@@ -24,9 +24,9 @@ class Place:
 
 
 def places(snn: SNN) -> tuple[Place, ...]:
-    """The cuts of ``snn``, in order: one behind each layer of neurons where a single wire leaves it, then the whole.
+    """The cuts of ``snn``, in order: one after each layer of neurons where a single wire leaves it, then the whole.
 
-    Of several wires behind the same neurons the first one counts: it has the fewest weights before it.
+    Among several wires after the same neurons the first one counts: it has the fewest weights before it.
     """
     source, layers = snn.source, [node for node in snn.source if not isinstance(node.op, Input)]
     last = split_answer(source).layers
@@ -94,7 +94,7 @@ def _hybrid(snn: SNN, name: str, rest: set[str], layers: tuple[str, ...]) -> SNN
 
 
 def _inside(readout: Readout) -> Readout:
-    """The readout without the functions behind the last layer."""
+    """The readout without the functions after the last layer."""
     inside: Readout = getattr(readout, "inside", readout)
     return inside
 

@@ -1,4 +1,4 @@
-"""The result of ``transpike.cuts``: a network cut behind each of its layers, with both sides counted."""
+"""The result of ``transpike.cuts``: a network cut after each of its layers, with both sides counted."""
 
 import dataclasses
 import json
@@ -15,7 +15,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class CutRow:
-    """The network cut behind the layer ``behind``, after ``timesteps`` steps: its metric and both of its sides.
+    """The network cut after the layer ``behind``, after ``timesteps`` steps: its metric and both of its sides.
 
     ``kind``: "cut"; "spiking", the whole network without a cut; "analogue", the source network, with 0 steps.
     ``sides.spiking`` are the patterns for ``convert(spiking=)``. ``value``, of the first metric of the task, has a 95 %
@@ -42,7 +42,7 @@ class CutRow:
     def title(self) -> str:
         """The cut in words."""
         if self.kind == "cut":
-            return f"cut behind {self.behind}, T={self.timesteps}"
+            return f"cut after {self.behind}, T={self.timesteps}"
         return "nothing spikes (ANN)" if self.kind == "analogue" else f"all spikes, T={self.timesteps}"
 
 

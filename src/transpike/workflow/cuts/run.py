@@ -36,7 +36,7 @@ def cuts(
     task: Tasks | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Cuts:
-    """Cut ``snn`` behind every layer of neurons where a single wire leaves it: it spikes before, and not behind.
+    """Cut ``snn`` after every layer of neurons where a single wire leaves it: it spikes before, and not after.
 
     One run of the spiking network serves all cuts: what has crossed at each of them after each of ``answers`` steps
     (default: the recipe's T) goes through the rest of the source network. ``Cuts`` has the metric of the task, the
@@ -50,7 +50,7 @@ def cuts(
     refuse_hybrid(snn, "cuts", "it cuts a network that spikes as a whole")
     chosen = (Operations(),) if models is None else checked(models)
     if not chosen:
-        raise SettingError("there is no energy model: give at least one")
+        raise SettingError("there is no energy model: pass at least one")
     schedule = snn.schedule
     if schedule.mode not in MODES or (schedule.mode == "windows" and schedule.lag(snn.timesteps) < snn.timesteps):
         raise SettingError(
@@ -71,7 +71,7 @@ def cuts(
             break
         y = judged.target(given) if asked.needs_targets else None
         if y is None and asked.needs_targets:
-            raise DataError("cuts are compared by a metric that needs targets: give batches of (input, target)")
+            raise DataError("cuts are compared by a metric that needs targets: pass batches of (input, target)")
         prepared = snn.prepare(x[:kept]).cpu()
         inputs.add(prepared)
         with torch.no_grad():

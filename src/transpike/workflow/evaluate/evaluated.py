@@ -1,4 +1,4 @@
-"""What the results of all evaluations have in common."""
+"""The common part of the results of all evaluations."""
 
 import dataclasses
 import json

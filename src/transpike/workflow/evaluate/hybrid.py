@@ -11,7 +11,7 @@ from transpike.snn import SNN
 
 @dataclass(frozen=True)
 class Boundary:
-    """What crosses at one layer, per sample: ``number`` events or numbers (``kind``), ``bits`` in all."""
+    """Data that crosses at one layer, per sample: ``number`` events or numbers (``kind``), ``bits`` in all."""
 
     layer: str
     kind: str
@@ -25,7 +25,7 @@ class Hybrid:
     """Counts per sample until T = ``timesteps``: the spiking part, the analogue ones, and the ``boundaries``.
 
     ``spiking``: the patterns that select the spiking part. ``synaptic_operations`` are additions, ``spiking_macs`` the
-    multiplications that remain in the spiking part; the analogue part has ``analogue_macs``, once for each answer.
+    remaining multiplications of the spiking part; the analogue part has ``analogue_macs``, once for each answer.
     ``energy_joule``: model → (spiking part, analogue part), None where a model does not apply. No model prices what
     crosses the boundary: its bits are given instead.
     """

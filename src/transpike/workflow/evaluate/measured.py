@@ -51,7 +51,7 @@ class MeasuredTally(Tally):
         values, drawn = self.task.from_rows(rows), self.task.draws(rows) if self.samples > 1 else None
         known = self._named(values, drawn)
         changes = self._named(values - values[:1], None if drawn is None else drawn - drawn[:, :1])
-        ignored = (f"the exit was ignored, because it is about correct answers, and {self.task} has none",)
+        ignored = (f"the exit was ignored, because it is about correct answers, but {self.task} has none",)
         common = self.common(snn, engine, () if snn.exit is None else ignored, models)
         curve = tuple(
             MeasuredAnswer(
@@ -73,7 +73,7 @@ class MeasuredTally(Tally):
         )
 
     def _named(self, values: Tensor, drawn: Tensor | None) -> list[dict[str, Estimate]]:
-        """Of (rows, metrics) values and resampled ones, each row with intervals by the names of the metrics."""
+        """(rows, metrics) values and resampled ones as rows of estimates with intervals, by metric name."""
         low, high = torch.full_like(values, math.nan).expand(2, *values.shape) if drawn is None else percentiles(drawn)
         names = [metric.name for metric in self.task.metrics]
         return [

@@ -77,6 +77,6 @@ class PictureTally:
         self.found = [Picture(input_, target, ann, dict(answers)) for input_, target, ann, answers in found]
 
     def _picture(self, x: Tensor | Inputs, index: int) -> Tensor | None:
-        """Of several inputs the first one that is a picture."""
+        """The first of several inputs that is an image."""
         parts = [value[index] for value in x.values.values()] if isinstance(x, Inputs) else [x[index]]
         return next((one for one in map(self.task.picture, parts) if one is not None), None)

@@ -83,8 +83,8 @@ def evaluate(
     of ``answers`` (default: powers of two). ``limit``: only the first N samples; ``energy``: models of
     ``transpike.energy``, for joules of every answer; ``task`` (of ``transpike.tasks``, default: classification)
     defines correct answers. A task that measures answers, like Regression, gives a ``Measurement`` of its metrics
-    instead; ``Fidelity`` reads no targets. Of several outputs the task judges the one called ``output``; targets are of
-    this one, or of all by name. A dictionary of tasks by output gives
+    instead; ``Fidelity`` reads no targets. With several outputs, the task judges the one named ``output``; targets are
+    of this one, or of all by name. A dictionary of tasks by output gives
     the metrics of all. Without both, ``Fidelity`` of all is measured; ``outputs`` of the result has each.
     Samples that stop early by the network's ``exit`` are run again, to count their activity; ``progress(done, total)``
     is called after each batch. Intervals of accuracies are Wilson's, those of metrics from resampled samples, 95 %.
@@ -101,7 +101,7 @@ def evaluate(
     longest = max((snn.timesteps, *asked, 0 if snn.exit is None else snn.exit.timesteps))
     steps = schedule.check(longest if timesteps is None else timesteps)
     if asked and schedule.every_step and asked[-1] > steps:
-        raise SettingError(f"a run of {steps} steps has no answer after {asked[-1]}; give timesteps={asked[-1]}")
+        raise SettingError(f"a run of {steps} steps has no answer after {asked[-1]}; pass timesteps={asked[-1]}")
     asked = asked or tuple(t for t in schedule.answers(steps) if _runs(snn, t) or t == steps)
     runs = (steps,) if schedule.every_step else asked
     total = len(data.dataset) if hasattr(data, "dataset") and hasattr(data.dataset, "__len__") else None
@@ -117,7 +117,7 @@ def evaluate(
         return OutcomeTally(snn, asked_task, judged, asked, policy)
 
     def see(prepared: Tensor) -> Any:
-        """Of several processes the inputs are counted in their order, of one before they are run."""
+        """With several processes, inputs are counted in their order; with one process, before they are run."""
         seen = tally.inputs.observe(prepared)
         if ranks.count > 1:
             return seen
@@ -128,7 +128,7 @@ def evaluate(
         y = judged.target(given) if asked_task.needs_targets else None
         if y is None and asked_task.needs_targets:
             raise DataError(
-                "evaluation needs targets: give batches of (input, target); without targets, "
+                "evaluation needs targets: pass batches of (input, target); without targets, "
                 "task=transpike.tasks.Fidelity() compares the answers with those of the source network"
             )
         if x.device not in sources:

@@ -1,4 +1,4 @@
-"""What every evaluation adds up over batches: runs, counts, exactness, warnings, closeness to the source network."""
+"""Sums of an evaluation over batches: runs, counts, exactness, warnings, closeness to the source network."""
 
 import dataclasses
 from abc import ABC, abstractmethod
@@ -29,7 +29,7 @@ from transpike.workflow.judged import Judged
 from transpike.workflow.sharing import answer_of
 
 COUNTS = ("samples", "ties", "early", "beyond", "elements")
-"""Fields of a tally that are sums of whole numbers."""
+"""Fields of a tally that are sums of integers."""
 
 
 @dataclass(frozen=True, eq=False)

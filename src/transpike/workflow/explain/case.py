@@ -63,7 +63,7 @@ class Case:
         for x, given in with_targets(data, snn.sample_shape):
             y = judged.target(given) if task.needs_targets else None
             if y is None and task.needs_targets:
-                raise DataError("an explanation needs targets: give batches of (input, target)")
+                raise DataError("an explanation needs targets: pass batches of (input, target)")
             inputs.append(snn.prepare(x[: samples - seen]).cpu().float())
             targets += [] if y is None else [y[: samples - seen]]
             seen += len(inputs[-1])
@@ -128,7 +128,7 @@ class Case:
         self, context: Context, shown: Tensor, y: Tensor, after: dict[str, set[str]], oracle: bool,
         reconverted: Graph | None, advance: Callable[[], None],
     ) -> Compared:  # fmt: skip
-        """One batch; ``after``: the layers behind each layer."""
+        """One batch; ``after``: the layers after each layer."""
         graph, trains = self.snn.graph, dict[str, Tensor]()
 
         def see(node: Node, train: Tensor) -> None:
@@ -164,7 +164,7 @@ class Case:
         """
         made_by = dataclasses.replace(recipe or self.snn.recipe, timesteps=self.timesteps)  # type: ignore[type-var]
         if any(isinstance(one, Reconstruct) for one in made_by.passes):
-            raise SettingError("its recipe trains all layers together, so that none fits into another conversion")
+            raise SettingError("its recipe trains all layers together, so no single layer can be reconverted")
         packed = InputNames.of(self.snn.source.inputs) is not None
         samples = [(unpacked(self.x, self.snn.source.inputs), None)] if packed else self.x
         return convert(

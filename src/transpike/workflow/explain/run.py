@@ -152,7 +152,7 @@ def explain(
     samples, which overestimates small gains.
     """
     if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
-        raise SettingError(f"samples must be a whole number from 1 on, not {samples!r}")
+        raise SettingError(f"samples must be an integer of at least 1, not {samples!r}")
     steps = snn.timesteps if timesteps is None else snn.schedule.check(timesteps)
     layerwise(snn.graph, snn.schedule, steps, "explanations")
     with torch.no_grad():

@@ -12,7 +12,7 @@ from transpike.workflow.explain.layer_errors import LayerSums
 
 @dataclass(frozen=True, eq=False)
 class Compared:
-    """Of one batch: judged samples of the network, of changed networks, and the sums of each layer."""
+    """Results of one batch: judged samples of the network, of changed networks, and the sums of each layer."""
 
     right: Tensor
     sums: dict[str, LayerSums]
@@ -53,7 +53,7 @@ class ComparedTally:
         self.originals: dict[str, Rows] = {}
         self.renewed: dict[tuple[str, str], Rows] = {}
         self.simulations = 0
-        """Of the last batch."""
+        """Results of the last batch."""
 
     def merge(self, found: Compared) -> None:
         """Add the next batch."""

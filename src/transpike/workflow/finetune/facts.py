@@ -1,4 +1,4 @@
-"""What a fine-tuning is described by: loss, samples, augmentation, statistics of its inputs."""
+"""The facts of a fine-tuning: loss, samples, augmentation, statistics of its inputs."""
 
 import dataclasses
 from dataclasses import asdict
@@ -48,7 +48,7 @@ def augmentation_of(snn: SNN, samples: Samples, settings: FineTuning, task: Task
     if isinstance(x, Inputs):
         if settings.augment not in ("auto", "none"):
             raise SettingError(
-                f"augment={settings.augment!r} moves the pixels of one image, and the network has several inputs: "
+                f"augment={settings.augment!r} moves the pixels of one image, but the network has several inputs: "
                 "augment the data"
             )
         return "none"

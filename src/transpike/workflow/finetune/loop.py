@@ -234,7 +234,7 @@ class Tuning:
     def part(
         self, indices: Tensor, generator: torch.Generator, state: Tensor, where: str, start: int, end: int
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """The loss of the samples [start, end) of a batch; rows of the task, and the state of the generator behind it.
+        """The loss of the samples [start, end) of a batch; rows of the task, and the state of the generator after it.
 
         The generator draws for the whole batch, from ``state`` on.
         """
@@ -305,7 +305,7 @@ class Tuning:
         return shared(self.group, map(Batch.of, parts), lambda batch: run(batch.content))
 
     def judged(self, answer: Tensor, labels: Tensor) -> Tensor:
-        """What the task needs of each sample, without gradients."""
+        """The data that the task needs of each sample, without gradients."""
         return self.task.rows(answer.detach(), labels).cpu()
 
     def accuracy(self, judged: list[Tensor]) -> float | None:

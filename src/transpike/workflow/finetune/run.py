@@ -40,8 +40,8 @@ def finetune(
     """Train weights, thresholds, leaks or initial potentials of a converted network by surrogate gradients.
 
     ``task`` (of ``transpike.tasks``, by default that of the data set, else classification) gives the loss: of classes
-    cross-entropy, binary cross-entropy of one logit, mean squared error of a regression. Of several outputs it is the
-    loss of the one called ``output``, or the sum of those of a dictionary of tasks by output. ``data``: a Dataset (its
+    cross-entropy, binary cross-entropy of one logit, mean squared error of a regression. With several outputs it is the
+    loss of the one named ``output``, or the sum of those of a dictionary of tasks by output. ``data``: a Dataset (its
     training images), or labelled samples as a split, a loader or a pair of tensors; a held-out part selects the epoch.
     ``settings``: a FineTuning, the name of a preset ("hybrid-stdb", "diet-snn"), and single settings by name:
     ``timesteps``, ``epochs``, ``train``, ``surrogate``, ``loss``, ``learning_rate`` …
@@ -51,7 +51,7 @@ def finetune(
     continues from it and ends bit-identical to an uninterrupted run. ``log_to`` gets the numbers of every epoch, as in
     ``train``. ``progress`` receives a Progress every step and a Row every epoch.
     Under torchrun (docs/scale.md) each process computes the gradients of a part of every batch, and the first one
-    writes and reports; the result is bit for bit that of one process with as many ``batch_parts``.
+    writes and reports; the result is bit for bit that of one process with the same number of ``batch_parts``.
     Raises SettingError (as for a task without a loss), DataError (no labels, a loss that is not finite),
     CheckpointError.
     """
@@ -64,7 +64,7 @@ def finetune(
     group.in_first(lambda: check_writable(checkpoint, *logs.paths, make_folder=True))
     asked, judged = judgement(snn.outputs, getattr(data, "task", None) if task is None else task, output)
     if not asked.needs_targets:
-        raise SettingError(f"{asked} has no targets to train with: give the task of the targets{_and_output(snn)}")
+        raise SettingError(f"{asked} has no targets to train with: pass the task of the targets{_and_output(snn)}")
     samples = samples_of(data, InputNames.of(snn.source.inputs), judged.picked)
     timesteps = snn.schedule.check(chosen.timesteps if chosen.timesteps is not None else snn.timesteps)
     with using_threads(threads), logs:

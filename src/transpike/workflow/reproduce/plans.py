@@ -1,4 +1,4 @@
-"""What the reproduction of a paper runs, and what it needs; read from ``reproductions/plans.toml``."""
+"""The stages of a paper's reproduction and their requirements, read from ``reproductions/plans.toml``."""
 
 import importlib.util
 import shlex
@@ -85,7 +85,7 @@ def source_folder() -> Path:
         if (folder / FILE).is_file():
             return folder
     raise FileError(
-        f"this installation has no reproductions: neither {package} nor the source tree around it holds {FILE}; "
+        f"this installation has no reproductions: neither {package} nor the source tree around it contains {FILE}; "
         "install transpike from a wheel, or run from a clone of the repository"
     )
 
@@ -121,7 +121,7 @@ def _stages(values: dict[str, Any]) -> list[Stage]:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a paper finds on this machine: ``weights`` → file; ``missing``: the errors that stop it, one line each.
+    """The files of a paper on this machine: ``weights`` → file; ``missing``: the errors that stop it, one line each.
 
     ``trained``: weights that are not there and are trained first. ``notes``: what is left out or downloaded.
     """
@@ -134,7 +134,7 @@ class Needs:
 
 
 def needs(paper: Paper, data_dir: str | Path | None, models_dir: Path | None, work: Path) -> Needs:
-    """Look for data, weights and packages; nothing is read or downloaded. Weights are sought in ``models_dir``."""
+    """Look for data, weights and packages; nothing is read or downloaded. Weights are looked up in ``models_dir``."""
     missing: list[Exception] = []
     notes: list[str] = []
     root = directory(data_dir)

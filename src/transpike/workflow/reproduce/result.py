@@ -21,7 +21,7 @@ SIGNS = {"at most": "≤", "at least": "≥", "above": ">", "below": "<"}
 
 @dataclass(frozen=True)
 class Claim:
-    """A number of a paper, or a bound of ours, and what was measured for it.
+    """A number of a paper, or a bound set by transpike, and the measured value.
 
     ``published`` ± ``tolerance`` and ``measured`` are in ``unit``; ``sense``, where it is known, says on which side of
     it the number must be. ``measured`` is None where ``status`` is "not measured". ``samples``: the number of samples
@@ -48,7 +48,7 @@ class Claim:
 
     @property
     def ours(self) -> str:
-        """What was measured, with n and interval."""
+        """The measured value, with n and interval."""
         if self.measured is None:
             return "not measured"
         details = [] if self.samples is None else [f"n = {self.samples:,} {self.of}".rstrip()]
@@ -57,7 +57,7 @@ class Claim:
 
     @property
     def bound(self) -> str:
-        """The published number with the room that it is given, and its unit."""
+        """The published number with its tolerance, and its unit."""
         if self.sense in SIGNS:
             widened = {"at most": self.tolerance, "at least": -self.tolerance}.get(self.sense, 0.0)
             return f"{SIGNS[self.sense]} {self.published + widened:g} {self.unit}"
@@ -94,7 +94,7 @@ class Reproduction:
         counted = ", ".join(f"{count} {name}" for name, count in self.counts().items())
         lines += ["", f"{len(self.claims)} claims with a run: {counted}"]
         if self.unmeasured:
-            lines.append(f"{self.unmeasured} more published numbers have none; docs/claims.md says what they need")
+            lines.append(f"{self.unmeasured} more published numbers were not measured; docs/claims.md says why")
         return "\n".join(lines)
 
     def markdown(self) -> str:
@@ -141,7 +141,9 @@ def _rows(path: Path) -> list[dict[str, Any]]:
         rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
         return [row for row in rows if row["id"] and row["status"]]
     except (ValueError, KeyError, TypeError) as error:
-        raise FileError(f"{path} is no result of a reproduction ({error!r}): delete it, and run it again") from error
+        raise FileError(
+            f"{path} is not the result of a reproduction ({error!r}): delete it, and run it again"
+        ) from error
 
 
 def _claim(asked: dict[str, Any], row: dict[str, Any]) -> Claim:

@@ -40,7 +40,7 @@ class PlannedStage:
 
 @dataclass(frozen=True)
 class Planned:
-    """What ``reproduce`` would do for a paper in ``folder``.
+    """The plan of ``reproduce`` for a paper in ``folder``.
 
     ``scale``: CPU time of this machine as a multiple of that of the machine whose minutes are stored.
     """
@@ -81,12 +81,12 @@ def reproduce(
     begins: Callable[[PlannedStage, int, int], None] | None = None,
     line: Callable[[str], None] | None = None,
 ) -> Reproduction:
-    """Measure the numbers of ``paper`` again, and compare them with the published ones.
+    """Reproduce the numbers of ``paper``, and compare them with the published ones.
 
     ``paper``: a name of ``transpike reproduce --list``. Its scripts run in ``output_dir``, in a separate folder that
     also holds what is trained on the way, log.txt, result.json and tables.md of the scripts, and the comparison,
-    report-PAPER.json and .md. A run that was stopped goes on behind its last finished stage, and inside a training
-    behind its last epoch; ``restart`` runs finished stages again, with the networks that were trained. ``models_dir``
+    report-PAPER.json and .md. An interrupted run resumes after its last finished stage, and inside a training
+    after its last epoch; ``restart`` runs finished stages again, with the networks that were trained. ``models_dir``
     has files of weights; those that are missing are trained. ``threads`` is the number of each process; ``scale`` as
     for ``planned``.
     ``begins(stage, number, of)`` is called before each stage, ``line(text)`` with each line that it prints.
@@ -125,7 +125,7 @@ def planned(
     scale: float | None = None,
     found: Plans | None = None,
 ) -> Planned:
-    """What ``reproduce`` would do; ``scale`` saves the second of calibration where it is known."""
+    """The plan of ``reproduce``; ``scale`` saves the second of calibration where it is known."""
     found = found or plans()
     folder = Path(output_dir).absolute() / paper.folder
     here = needs(paper, data_dir, None if models_dir is None else Path(models_dir).absolute(), folder / STAGES)
@@ -181,7 +181,7 @@ def _program(command: tuple[str, ...], folder: Path) -> tuple[str, ...]:
 
 
 def _digest(folder: Path) -> str:
-    """Of the scripts: results of other ones are measured again."""
+    """Digest of the scripts: results of other versions are measured again."""
     parts = b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))
     return hashlib.sha256(parts).hexdigest()
 
@@ -238,8 +238,8 @@ def _run(
                 raise
     if code:
         raise FileError(
-            f"stage {stage.name!r} ended with exit code {code}: {' | '.join(last)}. {log} has all of it; run the same "
-            "command again to go on behind what is finished"
+            f"stage {stage.name!r} ended with exit code {code}: {' | '.join(last)}. The full output is in {log}. Rerun "
+            "the same command to resume after the finished stages"
         )
     seconds = time.perf_counter() - start
     spent = _cpu_of_children() - cpu

@@ -165,11 +165,11 @@ def resumable(path: str | Path, *, resume: bool = True) -> Iterator[None]:
     that was killed, or whose processes were lost, is started again: in the same context the same calls in the same
     order take the finished batches from the file, read only the others, and give the same bits, also with another
     number of processes (``distributed_samples``). The file is removed when the context ends without an error.
-    ``resume=False`` begins anew and overwrites it.
+    ``resume=False`` restarts and overwrites it.
 
     The file belongs to the network, the settings, the samples and their batches, and the versions of transpike and
-    torch. Of a data set of ``ts.data`` the first batch, and places and labels of the others are compared, of other data
-    all samples. Conversions, training and comparisons have files of their own (``checkpoint``, ``store``).
+    torch. For a data set of ``ts.data`` the first batch, and places and labels of the others are compared, for other data
+    all samples. Conversions, training and comparisons have separate files (``checkpoint``, ``store``).
     Raises FileError for a file that cannot be written; the calls raise SettingError for a checkpoint of another run,
     naming what differs, and CheckpointError for one of other samples and for a damaged file.
     """

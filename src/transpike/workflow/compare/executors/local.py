@@ -78,7 +78,7 @@ def _alone(work: Work, unit: Unit, index: int, inputs: Path, told: Told) -> Fini
 
 
 _evaluated: Any = None
-"""Of a process of a pool: the samples that each unit has evaluated so far, in memory of all processes."""
+"""In a process of a pool: the samples that each unit has evaluated so far, in shared memory."""
 
 
 def _measured(work: Work, unit: Unit, inputs: Path, index: int) -> dict[str, Any]:

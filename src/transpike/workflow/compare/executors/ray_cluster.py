@@ -38,7 +38,7 @@ class Ray(Executor):
     """A Ray cluster: ``address`` HOST:PORT or ray://HOST:PORT, by default RAY_ADDRESS, a running one, or a new one.
 
     A unit asks for ``cpus``, ``gpus`` and ``memory`` (bytes). One whose worker or node is lost runs again, ``retries``
-    times at most, and a remark says so. ``patience``: seconds to wait for a node that has what a unit asks for.
+    times at most, and a remark says so. ``patience``: seconds to wait for a node with the requested resources.
     With a GPU the samples are evaluated there.
     """
 
@@ -47,8 +47,8 @@ class Ray(Executor):
     cpus: float = setting(1.0, "CPUs of a unit; it computes with one thread.")
     gpus: float = setting(0.0, "GPUs of a unit.")
     memory: int | None = setting(None, "Memory of a unit.", low=1, unit="bytes")
-    retries: int = setting(3, "How often a unit runs again after its worker was lost.")
-    patience: float = setting(300.0, "Seconds to wait for a node that has what a unit asks for.")
+    retries: int = setting(3, "Maximum number of retries of a unit whose worker was lost.")
+    patience: float = setting(300.0, "Seconds to wait for a node with the requested resources.")
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -153,7 +153,7 @@ class _Board:
 
 @dataclass(frozen=True)
 class _OnBoard:
-    """Where a worker keeps the finished batches of its unit. Without the actor a lost unit begins anew."""
+    """Where a worker keeps the finished batches of its unit. Without the actor a lost unit restarts."""
 
     board: Any
     index: int
@@ -260,7 +260,7 @@ def on_worker(shared: Sequence[Any], packed: bytes, gpu: bool, board: Any, index
 def _finished(index: int, found: dict[str, Any], lost: int) -> Finished:
     if "versions" in found:
         raise SettingError(
-            f"a worker on {found['node']} has {found['versions']}, and this process has {versions()}: install the same "
+            f"a worker on {found['node']} has {found['versions']}, but this process has {versions()}: install the same "
             "versions on every node"
         )
     if "damaged" in found:
@@ -292,7 +292,7 @@ def _too_small(ray: Any, settings: Ray) -> str:
         f"{max((node.get(name, 0) for node in nodes), default=0):g} {name}" for name in _asked(settings)
     )
     return (
-        f"no node of the Ray cluster has {asked}, which a unit asks for; the largest has {largest}. Ask for less, or "
+        f"no node of the Ray cluster has {asked}, as requested for a unit; the largest has {largest}. Request less, or "
         "add nodes"
     )
 
@@ -341,7 +341,7 @@ def _reach(address: str) -> None:
                 connection.settimeout(ANSWER)
                 header = connection.recv(9, socket.MSG_WAITALL)
                 if len(header) < 9 or header[3] != 4:
-                    raise OSError("what answers there is not Ray")
+                    raise OSError("the server at this address is not Ray")
     except (OSError, OverflowError) as error:
         raise SettingError(
             f"no Ray cluster answers at {address} ({error}): check the address, and `ray status` on its head node"
