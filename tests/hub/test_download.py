@@ -54,7 +54,7 @@ def test_an_address_that_is_written_wrongly_shows_its_form(text: str) -> None:
 def test_a_repository_may_be_an_address_with_a_branch() -> None:
     assert repository_of("user/name", "dev") == repository_of("hf://user/name@dev") == Address("user/name", "dev")
     for wrong in ("name", "user/name/more", "hf://user/name/a.transpike", "user/na me", ""):
-        with pytest.raises(SettingError, match="is no repository: write user/name"):
+        with pytest.raises(SettingError, match="is not a repository: write user/name"):
             repository_of(wrong)
     with pytest.raises(SettingError, match="another one"):
         repository_of("hf://user/name@dev", "main")

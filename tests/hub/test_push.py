@@ -146,7 +146,7 @@ def test_tokens_without_the_right_are_told(hub: Hub, network, images, monkeypatc
     [
         ({"license": "MIT License"}, "license must be an identifier of the hub"),
         ({"report": "97 %"}, "report must be the result of evaluate or cost, not str"),
-        ({"revision": None, "repository": "net"}, "is no repository: write user/name"),
+        ({"revision": None, "repository": "net"}, "is not a repository: write user/name"),
     ],
 )
 def test_settings_that_make_no_sense(network, images, settings, says) -> None:

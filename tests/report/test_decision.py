@@ -111,7 +111,7 @@ def test_answers_without_spikes_do_not_suffice(cost) -> None:
     report = with_answers(cost, 180, 180, 180, 180, rates=(0.0, 0.0, 0.2, 0.2))
     assert decision.sufficient(report).timesteps == 3
     mute = with_answers(cost, 180, 180, 180, 180, rates=(0.0,) * 4)
-    assert decision.sentences(mute) == ("Nothing spikes up to T=4, so this is no spiking network.",)
+    assert decision.sentences(mute) == ("Nothing spikes up to T=4, so this is not a spiking network.",)
     (only,) = decision.sentences(mute, dataclasses.replace(cost, spike_rate=0.0))
     assert only.startswith(f"Nothing spikes at T={cost.timesteps}")
 

@@ -194,7 +194,7 @@ def test_the_command_line_logs(tmp_path: Path) -> None:
     assert len(table(log)) == 1
     words = ("train", "--epochs", 1, "--output", output)
     assert "--tensorboard is now called --log" in run(*words, "--tensorboard", tmp_path, code=2).output
-    assert "is no place for logs" in run(*words, "--log", "mlflow:x", code=2).output
+    assert "is not a place for logs" in run(*words, "--log", "mlflow:x", code=2).output
 
 
 def test_tensorboard_has_every_epoch_once_after_an_interruption(tmp_path: Path) -> None:

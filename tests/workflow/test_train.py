@@ -264,7 +264,7 @@ def test_divergence_names_the_place():
         ({"augment": "auto-augment"}, "at least 16 pixels.*not 1x8x8"),
         ({"notes": {"training": "mine"}}, "'training' is reserved"),
         ({"log_to": f"tensorboard:{__file__}"}, "is a file"),
-        ({"log_to": "csv"}, "'csv' is no place for logs: write csv:FILE, tensorboard:FOLDER or wandb:PROJECT"),
+        ({"log_to": "csv"}, "'csv' is not a place for logs: write csv:FILE, tensorboard:FOLDER or wandb:PROJECT"),
         ({"log_to": [3]}, "a logger has log_metrics"),
         ({"tensorboard": "board"}, 'write log_to="tensorboard:FOLDER" instead'),
     ],
