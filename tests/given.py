@@ -3,6 +3,7 @@
 They are small and the same on every machine: stored weights, the embedded digits, or seeded numbers.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -16,51 +17,48 @@ from stored import stored
 
 def digits() -> dict[str, Any]:
     """A trained network, its data, loaders, a converted network, and the file net.transpike."""
-    data = ts.data.load("digits")
-    model = stored("three-neuron-layers")
-    raw, labels = data.train.batch(torch.arange(64))
-    spec = ts.models.models["small-cnn"]
-    images = data.preprocessing(raw)
-    test_images, test_labels = data.test.batch(torch.arange(64))
-    snn = ts.convert(model, ts.recipes.ECC(8), raw, preprocessing=data.preprocessing)
-    ts.save(snn, "net.transpike")
-    return {
-        "torch": torch,
-        "ts": ts,
-        "data": data,
-        "model": model,
-        "spec": spec,
-        "snn": snn,
-        "recipe": ts.recipes.ECC(8),
-        "recipes": ["ecc", "few-steps"],
-        "images": raw,
-        "labels": labels,
-        "preprocessing": data.preprocessing,
-        "calibration": images,
-        "loader": DataLoader(TensorDataset(images, labels), batch_size=32),
-        "test_loader": DataLoader(TensorDataset(data.preprocessing(test_images), test_labels), batch_size=32),
-        "camera": list(torch.rand(4, 1, *raw.shape[1:])),
-    }
+    return _names(stored("three-neuron-layers"))
 
 
 class Backbone(nn.Module):
-    """A network with a part that is called backbone."""
+    """The same network in two parts with names."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.backbone = nn.Sequential(
-            nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, stride=2, padding=1), nn.ReLU()
-        )
-        self.head = nn.Sequential(nn.Flatten(), nn.Linear(128, 16), nn.ReLU(), nn.Linear(16, 10))
+        layers = stored("three-neuron-layers")
+        self.backbone, self.head = layers[:6], layers[6:]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.head(self.backbone(x))
 
 
 def backbone() -> dict[str, Any]:
-    """The names of ``digits`` for a network whose first part is called backbone; its weights are seeded."""
-    torch.manual_seed(0)
-    return {**digits(), "model": Backbone().eval()}
+    """The names of ``digits`` for a network whose first part is called backbone."""
+    return _names(Backbone().eval())
+
+
+def _names(model: nn.Module) -> dict[str, Any]:
+    data = ts.data.load("digits")
+    images, labels = data.train.batch(torch.arange(64))
+    test_images, test_labels = data.test.batch(torch.arange(64))
+    snn = ts.convert(model, ts.recipes.ECC(16), images, preprocessing=data.preprocessing)
+    ts.save(snn, "net.transpike")
+    return {
+        "torch": torch,
+        "ts": ts,
+        "data": data,
+        "model": model,
+        "spec": dataclasses.replace(ts.models.models["small-cnn"], preprocessing=data.preprocessing),
+        "snn": snn,
+        "recipe": ts.recipes.ECC(16),
+        "recipes": ["ecc", "few-steps"],
+        "images": images[:32],
+        "labels": labels[:32],
+        "preprocessing": data.preprocessing,
+        "loader": DataLoader(TensorDataset(data.preprocessing(images), labels), batch_size=32),
+        "test_loader": DataLoader(TensorDataset(data.preprocessing(test_images), test_labels), batch_size=32),
+        "camera": list(torch.rand(4, 1, *images.shape[1:])),
+    }
 
 
 GIVEN: dict[str, Callable[[], dict[str, Any]]] = {"digits": digits, "backbone": backbone}
