@@ -121,7 +121,7 @@ def wrong_calls(block: Block) -> list[str]:
             takes = {one.name for one in parameters}
             if not any(one.kind is one.VAR_KEYWORD for one in parameters):
                 found += [f"{name} takes no {key.arg}=" for key in node.keywords if key.arg and key.arg not in takes]
-    return found
+    return list(dict.fromkeys(found))
 
 
 def _dotted(node: ast.AST) -> str:

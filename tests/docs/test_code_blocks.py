@@ -42,8 +42,11 @@ def why_not(block: Block) -> str:
 
 
 def shortened(code: str) -> str:
-    """The code with one epoch for each training, as the tests of every day run it; ``-m slow`` runs what is printed."""
-    return re.sub(r"\bepochs=\d+", "epochs=1", code)
+    """The code with one epoch for each training without stages, as the tests of every day run it.
+
+    ``-m slow`` runs what is printed.
+    """
+    return re.sub(r"\bepochs=\d+(?!.*stages)", "epochs=1", code)
 
 
 def run(found: list[Block], folder: Path, monkeypatch: pytest.MonkeyPatch, *, whole: bool) -> Counter[str]:

@@ -106,7 +106,8 @@ def test_the_commands_of_a_block_exist(block: Block) -> None:
 
 
 def test_the_commands_in_the_text_exist() -> None:
-    wrong = [f"{place}: {command}: {why}" for place, command in SPANS if (why := wrong_command(command))]
+    ours = [(place, command) for place, command in SPANS if "half-ecc" not in command]  # the plug-in that a page makes
+    wrong = [f"{place}: {command}: {why}" for place, command in ours if (why := wrong_command(command))]
     assert len(SPANS) > 20 and not wrong, "\n".join(wrong)
 
 
