@@ -4,7 +4,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from transpike.core.renamed import explain_old_names
-from transpike.core.version import __version__ as __version__
 
 if TYPE_CHECKING:  # imported when they are first used, so that a command line answers --help without importing torch
     from transpike import (
@@ -29,6 +28,7 @@ if TYPE_CHECKING:  # imported when they are first used, so that a command line a
     from transpike.core.graph import Graph
     from transpike.core.preprocessing import Preprocessing
     from transpike.core.registry import register
+    from transpike.core.version import __version__ as __version__
     from transpike.errors import TranspikeError
     from transpike.files import load, save
     from transpike.lowering.trace import Trace
@@ -128,6 +128,7 @@ __all__ = [
 ]
 
 _HOMES: dict[str, str] = {
+    "__version__": "core.version",
     "Comparison": "workflow.compare.comparison",
     "ComparisonSettings": "workflow.compare.settings",
     "Cuts": "workflow.cuts.result",

@@ -20,7 +20,6 @@ from transpike.cli._completion import stand_in
 from transpike.cli._errors import ClosedPipe, State, outcome
 from transpike.cli._threads import sleep_while_waiting
 from transpike.core.spelling import nearest
-from transpike.core.version import __version__
 from transpike.results.terminal import printable_streams
 
 COMMANDS = {
@@ -126,6 +125,6 @@ class _Group(click.Group):
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="transpike")
+@click.version_option(package_name="transpike", prog_name="transpike")
 def main() -> None:
     """Convert trained PyTorch networks to spiking neural networks, and measure accuracy, latency and energy."""
