@@ -168,8 +168,8 @@ def resumable(path: str | Path, *, resume: bool = True) -> Iterator[None]:
     ``resume=False`` restarts and overwrites it.
 
     The file belongs to the network, the settings, the samples and their batches, and the versions of transpike and
-    torch. For a data set of ``ts.data`` the first batch, and places and labels of the others are compared, for other data
-    all samples. Conversions, training and comparisons have separate files (``checkpoint``, ``store``).
+    torch. For a data set of ``ts.data`` the first batch, and places and labels of the others are compared, for other
+    data all samples. Conversions, training and comparisons have separate files (``checkpoint``, ``store``).
     Raises FileError for a file that cannot be written; the calls raise SettingError for a checkpoint of another run,
     naming what differs, and CheckpointError for one of other samples and for a damaged file.
     """
