@@ -29,7 +29,7 @@ def test_a_frame_has_the_whole_page_and_no_network(report: ts.Report) -> None:
 
 
 def test_heights_and_results_are_checked(report: ts.Report) -> None:
-    with pytest.raises(SettingError, match="height must be a whole number of pixels from 100"):
+    with pytest.raises(SettingError, match="height must be an integer number of pixels, at least 100"):
         ts.report.widget(report, height=20)
     with pytest.raises(SettingError, match="at least one result"):
         ts.report.widget([])
