@@ -85,8 +85,8 @@ class BreakEven:
             return f"No network reaches {self.least_accuracy:.2%}, not even the one without a penalty"
         return (
             f"No network that reaches {self.least_accuracy:.2%} is cheaper under {asked} energy models: under the "
-            f"deciding model, the closest one costs {best.deciding(self.models):.3g} times as much as its quantised baseline, at "
-            f"{best.accuracy:.2%} (strength {best.strength:g})"
+            f"deciding model, the closest one costs {best.deciding(self.models):.3g} times as much as its quantised "
+            f"baseline, at {best.accuracy:.2%} (strength {best.strength:g})"
         )
 
     def __str__(self) -> str:
