@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The developers' versions; users are not pinned. Another torch build: make TORCH="torch" test
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test test-matrix check install browser sanitize arm wheels fuzz networks kills memory clean coverage bench gpu reproduce
+.PHONY: demo test test-matrix test-pythons check install browser sanitize arm wheels wheel-check stranger fuzz networks kills memory clean coverage bench gpu reproduce
 .DEFAULT_GOAL := test
 
 install: $(VENV)/.installed
@@ -44,6 +44,14 @@ check: install
 test-matrix: install
 	$(BIN)/python tests/matrix.py $(TESTS)
 
+# A selection of the tests on every version of Python that is supported (10 minutes); all of them: make test-pythons WHOLE=1
+# Other versions, or tests: make test-pythons PYTHONS="3.12" TESTS="tests/cli"
+PYTHONS ?= 3.11 3.12 3.13
+test-pythons:
+	$(PYTHON) -m venv .venv-uv
+	.venv-uv/bin/python -m pip install --disable-pip-version-check --quiet uv
+	.venv-uv/bin/python tests/pythons.py --uv .venv-uv/bin/uv --torch "$(TORCH)" --pythons $(PYTHONS) $(if $(WHOLE),--whole) $(TESTS)
+
 # The event engine's tests with AddressSanitizer and UndefinedBehaviorSanitizer in the native library (needs gcc).
 sanitize: install
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet cmake
@@ -72,6 +80,13 @@ wheels:
 	.venv-wheels/bin/python -m build --outdir dist/built
 	PATH="$(CURDIR)/.venv-wheels/bin:$$PATH" auditwheel repair --exclude libgomp.so.1 --wheel-dir dist dist/built/*.whl
 	mv dist/built/*.tar.gz dist
+
+# The wheel of dist/, built if it is not there: in a new environment without compiler and outside of this folder, the
+# engine, `transpike doctor` and `transpike demo`. make stranger goes on, from the user's own network to compiled C code.
+WHEEL = $(firstword $(wildcard dist/*.whl))
+wheel-check stranger:
+	$(if $(WHEEL),,$(MAKE) wheels)
+	$(PYTHON) tests/campaigns/installed.py dist/*.whl --torch "$(TORCH)" --log build/$@.json $(if $(filter stranger,$@),--own)
 
 # 40,000 mutated files: each is read or refused, without traceback, hang, 1 GiB of memory or code that runs.
 # Others: make fuzz SEED=7 FUZZ="--mutations 500 --only data"
@@ -135,4 +150,4 @@ reproduce: install
 	$(BIN)/transpike reproduce $(if $(PAPERS),$(PAPERS),all) --output-dir reproductions $(if $(wildcard $(DATA)),--data-dir $(DATA)) $(if $(MODELS),--models-dir $(MODELS))
 
 clean:
-	rm -rf $(VENV) .venv-vision .venv-bench .venv-wheels build dist runs
+	rm -rf $(VENV) .venv-vision .venv-bench .venv-wheels .venv-uv .venv-pythons build dist runs

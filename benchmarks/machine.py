@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import ctypes
+import datetime
 import importlib.metadata
 import math
 import os
@@ -155,6 +156,7 @@ def description(seed: int) -> dict[str, object]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return {
+        "date": datetime.date.today().isoformat(),
         "cpu": models[0].split(":", 1)[1].strip() if models else platform.machine(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),

@@ -124,7 +124,7 @@ def main() -> None:
         arguments.model, num_classes=None if own else len(data.classes), input_shape=data.image_shape,
         weights=arguments.weights,
     )  # fmt: skip
-    preprocessing = data.preprocessing if own else spec.preprocessing
+    preprocessing = spec.preprocessing
     content = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
     network = {"model": arguments.model, "weights": arguments.weights.name, "data": data.note,
                "calibration_samples": arguments.calibration_samples, "seed": arguments.seed}  # fmt: skip

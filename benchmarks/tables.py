@@ -1,4 +1,6 @@
-"""README's results, made from the JSON that the benchmarks wrote; ``make bench`` calls it, a test compares.
+"""docs/results.md and README's headline results, made from the JSON that the benchmarks wrote.
+
+``make bench`` calls it, tests compare.
 
 python benchmarks/tables.py
 """
@@ -8,10 +10,11 @@ import re
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-README = HERE.parent / "README.md"
+README, PAGE = HERE.parent / "README.md", HERE.parent / "docs/results.md"
 SHOWN = ("8", "16", "32", "64", "128", "256")
 TEST_IMAGES = 10_000
 MARKS = ("<!-- results -->", "<!-- end of results -->")
+HEADLINES = ("<!-- headlines -->", "<!-- end of headlines -->")
 
 
 INT8 = "ANN, ONNX Runtime int8"
@@ -38,7 +41,7 @@ def methods() -> list[str]:
     lines = [
         f"Which recipe? ResNet-20 (16-32-64), {content['settings']['data']}, {_images(rows, whole)}; accuracy in %",
         "after T time steps, streaming, no training (`benchmarks/methods.py`; every recipe, intervals, operations, windows and",
-        "phase cycles: [docs/methods.md](docs/methods.md)):",
+        "phase cycles: [methods](methods.md)):",
         "",
         f"| | spikes | test images | {' | '.join(f'T={t}' for t in times)} |",
         f"|---|---|---:|{'---:|' * len(times)}",
@@ -52,18 +55,23 @@ def methods() -> list[str]:
     lines.append(
         f"| SpikingJelly 2.0, the best of its {len(content['peers'])} at each T | binary | {_count(first)} | {' | '.join(cells)} |"
     )
-    picture = "![Accuracy against total steps and synaptic operations](benchmarks/methods.png)"
+    picture = "![Accuracy against total steps and synaptic operations](../benchmarks/methods.png)"
     return [*lines, *_kinder(rows), "", picture, ""]
 
 
 def _kinder(rows: dict) -> list[str]:
     """What the first test images hide, from the other ones of docs/early-exit.md."""
-    content = json.loads((HERE / "early_exit.json").read_text())
-    other = next(row for row in content["rows"] if row["recipe"] == "few-steps(timesteps=32)")
-    first, lost = rows["few-steps"][32], 100 * (other["ann"] - other["full_accuracy"])
+    first, (lost, others) = rows["few-steps"][32], _on_the_others()
     return ["",
             f"The first images are kinder: `few-steps` at T=32 loses {100 * first['drop']:.2f} points on the first {len(first['right']):,}, and "
-            f"{lost:.2f} on the other", f"{content['images'] - content['fitted_on']:,} ([early exit](docs/early-exit.md))."]  # fmt: skip
+            f"{lost:.2f} on the other", f"{others:,} ([early exit](early-exit.md))."]  # fmt: skip
+
+
+def _on_the_others() -> tuple[float, int]:
+    """Points that few-steps loses at T=32 on the test images that no setting was chosen on, and how many they are."""
+    content = json.loads((HERE / "early_exit.json").read_text())
+    row = next(row for row in content["rows"] if row["recipe"] == "few-steps(timesteps=32)")
+    return 100 * (row["ann"] - row["full_accuracy"]), content["images"] - content["fitted_on"]
 
 
 def _of_methods(content: dict, groups: tuple[str, ...]) -> dict[str, dict[int, dict]]:
@@ -184,13 +192,10 @@ def _notes(content: dict, rows: list[dict]) -> list[str]:
                 f"T={row['timesteps']}: {ratio}, spike rate {100 * row['mean_spike_rate']:.1f} %{accuracy}{added}"
             )
         lines.append(f"- {network} ({ours[0]['weights']} weights), auto, batch 32: {'; '.join(facts)}.")
-    exact = [
-        row for row in content["rows"] if row["engine"].startswith("transpike") and row["differing_counts"] is not None
-    ]
-    differing = sum(row["differing_counts"] for row in exact)
+    exact = _exact(content)
     lines.append(
-        f"- Spike counts that differ from the float64 reference, all transpike rows together: {differing:,} of "
-        f"{sum(row['compared_counts'] for row in exact):,}."
+        f"- Spike counts that differ from the float64 reference, all transpike rows together: "
+        f"{sum(row['differing_counts'] for row in exact):,} of {sum(row['compared_counts'] for row in exact):,}."
     )
     for row in content.get("shapes", []):
         lines.append(
@@ -199,12 +204,19 @@ def _notes(content: dict, rows: list[dict]) -> list[str]:
     if any("void" in row for row in rows):
         lines.append("- † In this group the ANN or SpikingJelly ran outside its usual range: do not quote.")
     if "rates" in content:
-        lines += ["", "![Cost against firing rate](benchmarks/rates.png)"]
+        lines += ["", "![Cost against firing rate](../benchmarks/rates.png)"]
     return lines
 
 
+def _exact(content: dict) -> list[dict]:
+    """The rows whose spike counts were compared with those of the reference."""
+    return [
+        row for row in content["rows"] if row["engine"].startswith("transpike") and row["differing_counts"] is not None
+    ]
+
+
 def results() -> str:
-    parts = ["## Results", ""]
+    parts = []
     if (HERE / "methods.json").exists():
         parts += methods()
     if (HERE / "accuracy.json").exists():
@@ -214,10 +226,61 @@ def results() -> str:
     return "\n".join([MARKS[0], "", *parts, "", MARKS[1]])
 
 
+def headlines() -> str:
+    """Four results and their commands, for README."""
+    lines = ["| result | measured by |", "|---|---|", *(f"| {text} | {by} |" for text, by in _headlines())]
+    return "\n".join([HEADLINES[0], "", *lines, "", HEADLINES[1]])
+
+
+def _headlines() -> list[tuple[str, str]]:
+    rows = _of_methods(json.loads((HERE / "methods.json").read_text()), ("binary",))
+    row, (lost, others) = rows["few-steps"][32], _on_the_others()
+    accuracy = (
+        f"**Accuracy without training.** ResNet-20 on CIFAR-10 (JPEG copy), binary spikes, 32 steps: "
+        f"{100 * row['accuracy']:.1f} %, ANN {100 * row['ann_accuracy']:.1f} % on the {_count(len(row['right']))} test "
+        f"images; {lost:.1f} points less than the ANN on the other {others:,}"
+    )
+    content = json.loads((HERE / "results.json").read_text())
+    timed = [row for row in content["rows"] if row["network"].startswith("resnet20") and row["recipe"] == "ecc"]
+    timed = [row for row in timed if (row["batch"], row["timesteps"]) == (32, 32) and "void" not in row]
+    isa = next(isa for isa in SETS if any(row["isa"] == isa and row["engine"] == "transpike auto" for row in timed))
+    auto = next(row for row in timed if row["isa"] == isa and row["engine"] == "transpike auto")
+    int8 = next((row for row in timed if row["isa"] == isa and row["engine"] == INT8), None)
+    than = "" if int8 is None else f"; the ANN in int8 takes {1000 * int8['seconds']:.1f} ms"
+    speed = (
+        f"**Speed.** The same network, batch of 32, 32 steps: {1000 * auto['seconds']:.1f} ms on "
+        f"{content['machine']['threads']} threads, {1 / auto['ratio_to_best_peer']:.1f} times as fast as SpikingJelly's "
+        f"best{than}"
+    )
+    exact = (
+        f"**Exactness.** Spike counts of the fast engines that differ from the float64 reference: "
+        f"{sum(row['differing_counts'] for row in _exact(content)):,} of "
+        f"{sum(row['compared_counts'] for row in _exact(content)):,}"
+    )
+    large = json.loads((HERE / "imagenet.json").read_text())
+    four = next(row for row in large["rows"] if (row["recipe"], row["T"]) == ("sigma-delta", 4))
+    imagenet = (
+        f"**Large networks.** EfficientNet-Lite0 with ImageNet weights agrees with the ANN on "
+        f"{100 * four['agreement']:.1f} % of {large['images']:,} pictures after 4 steps, for "
+        f"{four['operations / MACs']:.1f} additions per multiplication of the ANN"
+    )
+    return [
+        (accuracy, "`python benchmarks/methods.py`"),
+        (speed, "`python benchmarks/speed.py`"),
+        (exact, "`python benchmarks/speed.py`"),
+        (imagenet, "`python benchmarks/imagenet.py`"),
+    ]
+
+
+def replaced(path: Path, marks: tuple[str, str], text: str) -> str:
+    """The text of the page with ``text`` in the place between the marks."""
+    pattern = re.compile(re.escape(marks[0]) + ".*?" + re.escape(marks[1]), re.DOTALL)
+    return pattern.sub(lambda _: text, path.read_text(encoding="utf-8"))
+
+
 def main() -> None:
-    text = README.read_text(encoding="utf-8")
-    pattern = re.compile(re.escape(MARKS[0]) + ".*?" + re.escape(MARKS[1]), re.DOTALL)
-    README.write_text(pattern.sub(lambda _: results(), text), encoding="utf-8")
+    for path, marks, text in ((PAGE, MARKS, results()), (README, HEADLINES, headlines())):
+        path.write_text(replaced(path, marks, text), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from transpike.core.pass_ import Context, Pass
 from transpike.errors import SettingError
 from transpike.recipes import ECC
 from transpike.tasks import Classification
+from transpike.workflow.resumable import run
 from waiting import wait_until
 
 LOG = "TRANSPIKE_TEST_LOG"
@@ -85,3 +86,40 @@ class Waiting(Classification):
         if samples < 20 and where == "a batch":
             wait_until(Path(os.environ[GATE]).exists)
         return super().check(shape, samples, target, where)
+
+
+@dataclass(frozen=True)
+class Noted(Waiting):
+    """Writes down the process and the samples of each batch that it judges."""
+
+    name: ClassVar[str] = "noted"
+
+    def check(self, shape: tuple[int, ...], samples: int, target: Tensor, where: str = "a batch") -> Tensor:
+        if where == "a batch":
+            with Path(os.environ[LOG]).open("a") as file:
+                file.write(f"{os.getpid()} {samples}\n")
+        return super().check(shape, samples, target, where)
+
+
+@dataclass(frozen=True)
+class KeepEveryBatch(Pass):
+    def apply(self, graph: Graph, context: Context) -> Graph:
+        checkpoint = run._checkpoint.get()
+        assert checkpoint is not None
+        checkpoint.every, run.SHARE = 0.0, 0
+        return graph
+
+
+@dataclass(frozen=True)
+class Often(ECC):
+    """Its units keep what each batch adds, in whatever process they run."""
+
+    name: ClassVar[str] = "often"
+
+    @property
+    def training_free(self) -> bool:
+        return False
+
+    @property
+    def passes(self) -> tuple[Pass, ...]:
+        return (*super().passes, KeepEveryBatch())

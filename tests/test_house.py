@@ -134,8 +134,25 @@ def _benchmark(name: str) -> ModuleType:
     return module
 
 
-def test_the_readme_shows_what_the_benchmarks_wrote() -> None:
-    assert _benchmark("tables").results() in (ROOT / "README.md").read_text()
+def test_readme_and_the_page_of_results_show_what_the_benchmarks_wrote() -> None:
+    tables = _benchmark("tables")
+    assert tables.results() in (ROOT / "docs/results.md").read_text(encoding="utf-8"), "run benchmarks/tables.py"
+    assert tables.headlines() in (ROOT / "README.md").read_text(encoding="utf-8"), "run benchmarks/tables.py"
+
+
+def test_the_page_of_benchmarks_has_date_and_machine_of_every_file() -> None:
+    module = _benchmark("benchmarks_page")
+    assert module.dated() == module.dates(), "a file with numbers has changed: run benchmarks/benchmarks_page.py"
+    assert module.page() == (ROOT / "docs/benchmarks.md").read_text(encoding="utf-8"), (
+        "run benchmarks/benchmarks_page.py"
+    )
+
+
+def test_readme_is_short() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 120
+    pictures = re.findall(r'(?:src|srcset)="([^"]+)"', text.partition("\n## ")[0])
+    assert pictures and all((ROOT / path).is_file() for path in pictures), "a picture before the first section"
 
 
 def test_the_page_of_speed_says_what_was_measured() -> None:

@@ -86,7 +86,7 @@ def test_no_module_imports_itself_by_way_of_others_not_even_lazily_or_for_type_c
 ROOT_MODULES = {"__main__", "errors", "files", "snn"}
 """``__main__`` makes ``python -m transpike`` work, and Python asks for it there."""
 FOLDERS = {
-    "activations", "chips", "cli", "codes", "core", "data", "encoders", "energy", "engines", "exits", "exporters", "lowering",
+    "activations", "chips", "cli", "codes", "core", "data", "encoders", "energy", "engines", "exits", "exporters", "hub", "lowering",
     "models", "neurons", "ops", "passes", "readouts", "recipes", "report", "results", "schedules", "tasks", "testing", "training",
     "weights", "workflow",
 }  # fmt: skip

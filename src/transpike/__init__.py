@@ -4,7 +4,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from transpike.core.renamed import explain_old_names
-from transpike.core.version import __version__ as __version__
 
 if TYPE_CHECKING:  # imported when they are first used, so that a command line answers --help without importing torch
     from transpike import (
@@ -29,6 +28,7 @@ if TYPE_CHECKING:  # imported when they are first used, so that a command line a
     from transpike.core.graph import Graph
     from transpike.core.preprocessing import Preprocessing
     from transpike.core.registry import register
+    from transpike.core.version import __version__ as __version__
     from transpike.errors import TranspikeError
     from transpike.files import load, save
     from transpike.lowering.trace import Trace
@@ -54,12 +54,16 @@ if TYPE_CHECKING:  # imported when they are first used, so that a command line a
     from transpike.workflow.export import Export, export
     from transpike.workflow.finetune.run import finetune
     from transpike.workflow.generate import Generated, generate
+    from transpike.workflow.lightning_callback import lightning_callback
     from transpike.workflow.prepare import prepare
     from transpike.workflow.processor import run_processor
+    from transpike.workflow.push.run import push_to_hub
     from transpike.workflow.record import record
     from transpike.workflow.reproduce.run import reproduce
+    from transpike.workflow.resumable.run import resumable
     from transpike.workflow.simulate import simulate
     from transpike.workflow.train import train
+    from transpike.workflow.verify import verify
 
 __all__ = [
     "SNN",
@@ -98,18 +102,21 @@ __all__ = [
     "finetune",
     "fit_exit",
     "generate",
+    "lightning_callback",
     "load",
     "models",
     "neurons",
     "ops",
     "passes",
     "prepare",
+    "push_to_hub",
     "readouts",
     "recipes",
     "record",
     "register",
     "report",
     "reproduce",
+    "resumable",
     "run_processor",
     "save",
     "schedules",
@@ -117,9 +124,11 @@ __all__ = [
     "tasks",
     "train",
     "training",
+    "verify",
 ]
 
 _HOMES: dict[str, str] = {
+    "__version__": "core.version",
     "Comparison": "workflow.compare.comparison",
     "ComparisonSettings": "workflow.compare.settings",
     "Cuts": "workflow.cuts.result",
@@ -149,19 +158,23 @@ _HOMES: dict[str, str] = {
     "finetune": "workflow.finetune.run",
     "fit_exit": "workflow.early_exit",
     "generate": "workflow.generate",
+    "lightning_callback": "workflow.lightning_callback",
     "load": "files",
     "prepare": "workflow.prepare",
+    "push_to_hub": "workflow.push.run",
     "record": "workflow.record",
     "register": "core.registry",
     "reproduce": "workflow.reproduce.run",
+    "resumable": "workflow.resumable.run",
     "run_processor": "workflow.processor",
     "save": "files",
     "simulate": "workflow.simulate",
     "train": "workflow.train",
+    "verify": "workflow.verify",
 }
 """Public name → the module that has it; the other public names are folders."""
 _FOLDERS = {*__all__} - {*_HOMES}
-_INNER = {"codes", "core", "engines", "errors", "files", "lowering", "results", "snn", "weights", "workflow"}
+_INNER = {"codes", "core", "engines", "errors", "files", "hub", "lowering", "results", "snn", "weights", "workflow"}
 """Modules that are not public, but reachable as attributes."""
 _MOVED: dict[str, str] = {
     "Exit": "exits.Exit",

@@ -1,7 +1,6 @@
 """Save and load spiking networks as safetensors and JSON, without pickle."""
 
 import dataclasses
-import hashlib
 import importlib.metadata
 import json
 import math
@@ -19,6 +18,7 @@ from transpike.core import format1, registry
 from transpike.core.annotated import fits, wrong_fields
 from transpike.core.answer import AnalogueRest, FunctionOfAnswer
 from transpike.core.codec import classes_in, decode, encode, not_known
+from transpike.core.digest import content_digest
 from transpike.core.encoder import Encoder
 from transpike.core.exit import ExitPolicy
 from transpike.core.graph import Graph, Input, Node, PackedInput
@@ -29,13 +29,18 @@ from transpike.core.readout import Readout
 from transpike.core.recipe import Recipe
 from transpike.core.schedule import check_timesteps
 from transpike.core.structure import Branch, Fixed, Leaf, Structure
-from transpike.errors import FileError, TranspikeError
+from transpike.errors import FileError, SettingError, TranspikeError
+from transpike.hub.address import address_of
+from transpike.hub.client import download
+from transpike.models import trained
 from transpike.results.writing import check_writable, tensor_bytes, write_atomically
 from transpike.snn import SNN
 
 VERSION = 2
 READS = (1, 2)
 """Versions of the format that ``load`` reads; ``core.format1`` maps the names of version 1."""
+ZOO = "zoo:"
+"""Before a name, in place of a file: the converted network that comes with the package."""
 LARGEST_HEADER = 64 * 2**20
 """Bytes; the header of a typical file has a few hundred kilobytes."""
 LARGEST_TRIAL = 2**26
@@ -92,15 +97,17 @@ def save(snn: SNN, path: str | Path, *, metrics: dict[str, Any] | None = None) -
 
     Raises FileError if the disk cannot be written, and, before anything is written, if ``load`` could not read the
     result: for classes that are not registered (the message lists all of them) and for values that change in the
-    round trip.
+    round trip. SettingError for an address of a hub.
     """
+    if address_of(path) is not None:
+        raise SettingError(f"{path} is an address of a hub: transpike.push_to_hub(snn, …) uploads a network")
     check_writable(path)
     tensors: dict[str, Tensor] = {}
     try:
         content = _content(snn, tensors, metrics)
         text = json.dumps(content, sort_keys=True)
         _check_round_trip(snn, json.loads(text), tensors)
-        metadata = {"transpike": str(VERSION), "content": text, "sha256": _digest(text, tensors)}
+        metadata = {"transpike": str(VERSION), "content": text, "sha256": content_digest(text, tensors)}
         data = tensor_bytes(tensors, metadata)
         if (size := int.from_bytes(data[:8], "little")) > LARGEST_HEADER:
             raise FileError(
@@ -172,15 +179,23 @@ def _difference(before: Any, after: Any) -> str:
 
 
 def load(path: str | Path) -> SNN:
-    """Read a network that ``save`` wrote, in format version 1 or 2.
+    """Read a network that ``save`` wrote, in format version 1 or 2; ``zoo:NAME`` is one that comes with transpike.
 
-    Classes are looked up in the registry and never imported by name: a plug-in must be installed, or the program must
-    register its classes before loading. Raises FileError for a file that is truncated, damaged, foreign or of another
-    version, and for classes that are not registered; the message names the plug-in that wrote them.
+    ``path`` may be an address ``hf://user/name[@revision][/FILE.transpike]`` of the Hugging Face Hub (docs/hub.md):
+    only this file is downloaded, and it is read in the same way. Classes are looked up in the registry and never
+    imported by name: a plug-in must be installed, or the program must register its classes before loading. Raises
+    FileError for a file that is truncated, damaged, foreign or of another version, and for classes that are not
+    registered; the message names the plug-in that wrote them. Raises SettingError for a network that the zoo has not
+    converted (``transpike.models.pretrained`` lists those that it has), and what ``transpike.hub.client.download``
+    raises for an address.
     """
-    path = Path(path)
+    if str(path).startswith(ZOO):
+        path = trained(str(path)).converted_path()
+    address = address_of(path)
+    stored = Path(path) if address is None else download(address)
+    path = stored if address is None else f"{address} (in the cache: {stored})"
     try:
-        data = path.read_bytes()
+        data = stored.read_bytes()
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error.strerror or error}") from error
     metadata = _metadata(data, path)
@@ -197,7 +212,7 @@ def load(path: str | Path) -> SNN:
     if foreign := sorted({str(value.dtype) for value in tensors.values()} - {str(kind) for kind in DTYPES}):
         raise FileError(f"{path} contains tensors of {', '.join(foreign)}, which a spiking network does not have")
     text = metadata.get("content", "")
-    if _digest(text, tensors) != metadata.get("sha256"):
+    if content_digest(text, tensors) != metadata.get("sha256"):
         raise FileError(f"{path} is damaged: its checksum does not match its content; make it again or restore a copy")
     try:
         content = json.loads(text)
@@ -312,7 +327,7 @@ def _not_registered(name: Any, plugins: dict[str, Any]) -> str:
     )
 
 
-def _metadata(data: bytes, path: Path) -> dict[str, str]:
+def _metadata(data: bytes, path: str | Path) -> dict[str, str]:
     """The metadata of the header, after a check that the header exists and has a plausible size."""
     size = int.from_bytes(data[:8], "little") if len(data) >= 8 else 0
     if not 2 <= size <= LARGEST_HEADER or 8 + size > len(data):
@@ -328,12 +343,3 @@ def _metadata(data: bytes, path: Path) -> dict[str, str]:
     if "transpike" not in metadata:
         raise FileError(f"{path} is a safetensors file without a spiking network; pass weights with --weights instead")
     return metadata
-
-
-def _digest(text: str, tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass"))
-    for name in sorted(tensors):
-        value = tensors[name]
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.contiguous().numpy().tobytes())
-    return digest.hexdigest()

@@ -76,7 +76,7 @@ def test_verify_sees_other_spikes_behind_equal_sums(network: Path, monkeypatch: 
             trace.trains.update({"relu_1": trace.trains["relu_1"].flip(1)})
         return trace
 
-    monkeypatch.setattr(ts, "simulate", shuffled)
+    monkeypatch.setattr("transpike.workflow.verify.simulate", shuffled)
     assert "engines differ in relu_1" in run("verify", network, code=4).output
 
 

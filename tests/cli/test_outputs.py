@@ -2,9 +2,7 @@
 
 import builtins
 import os
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import click
 import pytest
@@ -37,7 +35,6 @@ def no_work(monkeypatch):
     monkeypatch.setattr(ts, "load", work)
     monkeypatch.setattr(ts.data, "load", work)
     monkeypatch.setattr(reproduce, "calibration_seconds", work)
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=work))
 
 
 COMMANDS = {name: main.get_command(None, name) for name in main.list_commands(None)}
@@ -47,21 +44,21 @@ OUTPUTS = {
     "convert": ("--output", "--checkpoint"),
     "cuts": ("--report",),
     "demo": ("--output-dir",),
-    "energy": ("--report",),
-    "evaluate": ("--report",),
-    "exit": ("--report", "--output"),
-    "explain": ("--report",),
+    "energy": ("--report", "--checkpoint"),
+    "evaluate": ("--report", "--checkpoint"),
+    "exit": ("--report", "--output", "--checkpoint"),
+    "explain": ("--report", "--checkpoint"),
     "export": ("--output",),
-    "finetune": ("--output", "--checkpoint"),
+    "finetune": ("--output", "--checkpoint", "--log"),
     "inspect": ("--report",),
     "report": ("--output",),
     "reproduce": ("--output-dir",),
-    "train": ("--output", "--checkpoint", "--tensorboard"),
+    "train": ("--output", "--checkpoint", "--log"),
 }
 CASES = [(command, flag) for command, flags in OUTPUTS.items() for flag in flags if command != "inspect"]  # tables
-FOLDERS = ("--output-dir", "--store", "--tensorboard")
+FOLDERS = ("--output-dir", "--store")
 REPORTS = [case for case in CASES if case[1] == "--report" or case[0] == "report"]
-WRITTEN = ("--output", "--report", "--checkpoint", "--store", "--tensorboard", "--output-dir")
+WRITTEN = ("--output", "--report", "--checkpoint", "--store", "--log", "--output-dir")
 
 
 def test_every_output_of_every_command_is_listed_here():
@@ -94,7 +91,7 @@ def invoked(command: str, flag: str, path: object, file: Path, folder: Path) -> 
         words += ["--output", str(folder / "out.safetensors")]
     if command == "compare" and flag != "--store":
         words += ["--store", str(folder / "store")]
-    return CliRunner().invoke(main, [*words, flag, str(path)])
+    return CliRunner().invoke(main, [*words, flag, f"csv:{path}" if flag == "--log" else str(path)])
 
 
 @pytest.mark.parametrize(("command", "flag"), CASES)
@@ -118,6 +115,18 @@ def test_an_output_that_can_be_written_begins_the_work_and_leaves_nothing(comman
 def test_a_missing_folder_is_refused_before_the_work(command, flag, file, tmp_path):
     done = invoked(command, flag, tmp_path / "missing" / "out.html", file, tmp_path)
     assert f"there is no folder {tmp_path}/missing" in done.stderr and not (tmp_path / "missing").exists()
+
+
+SHARED = {"convert", "evaluate", "energy", "explain", "exit", "train", "finetune", "break-even"}
+"""Commands of which the first of several processes writes."""
+
+
+@pytest.mark.parametrize("command", sorted(OUTPUTS.keys() - SHARED))
+def test_a_command_that_every_process_would_write_the_files_of_is_refused(command, file, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    done = invoked(command, OUTPUTS[command][0], tmp_path / "out.html", file, tmp_path)
+    assert done.exit_code == 2 and "several processes, which would all write the same files" in done.stderr
+    assert [*tmp_path.iterdir()] == []
 
 
 @pytest.mark.parametrize(("command", "flag"), REPORTS)

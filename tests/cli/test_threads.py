@@ -89,7 +89,7 @@ def test_a_quota_of_the_container_limits_the_threads(
 
 def test_every_command_that_computes_has_the_flag() -> None:
     """compare uses processes with one thread each, for results that do not depend on the number (--jobs)."""
-    without = {"recipes", "inspect", "compare", "doctor"}
+    without = {"recipes", "models", "inspect", "compare", "doctor"}
     for name in transpike.cli.COMMANDS:
         command = transpike.cli.main.get_command(None, name)
         assert command is not None

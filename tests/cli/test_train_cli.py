@@ -288,7 +288,7 @@ def test_numbers_are_written_for_tensorboard(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="needs tensorboard: pip install 'transpike[tensorboard]'")
     words = ("train", "--epochs", 2, "--learning-rate", 0.05, "--activation", "qcfs:regulariser=0.2")
     code = "import sys; from transpike.cli import main; main(sys.argv[1:])"  # its import warns of its own code
-    flags = (*words, "--output", tmp_path / "net.safetensors", "--tensorboard", tmp_path / "board")
+    flags = (*words, "--output", tmp_path / "net.safetensors", "--log", f"tensorboard:{tmp_path / 'board'}")
     subprocess.run([sys.executable, "-c", code, *map(str, flags)], check=True, capture_output=True)
     read = """
 import json, sys
@@ -317,6 +317,6 @@ print(json.dumps({tag: [(e.step, e.value) for e in found.Scalars(tag)] for tag i
 
 def test_a_missing_tensorboard_is_told_before_the_training(monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    words = ("train", "--tensorboard", tmp_path / "board", "--output", tmp_path / "x.safetensors")
+    words = ("train", "--log", f"tensorboard:{tmp_path / 'board'}", "--output", tmp_path / "x.safetensors")
     assert "pip install tensorboard" in run(*words, code=2).output
     assert not list(tmp_path.iterdir())

@@ -242,6 +242,15 @@ def test_missing_sets_say_where_they_were_looked_for(tmp_path, monkeypatch):
         data.load("cifar10")
 
 
+def test_several_processes_do_not_download_into_the_same_files(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRANSPIKE_DATA", str(tmp_path))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(DataError, match=r"every process of torchrun would download it .* load it once in one process"):
+        data.load("cifar10")
+    assert not [*tmp_path.iterdir()]
+
+
 def _idx(array: np.ndarray) -> bytes:
     return bytes((0, 0, 8, array.ndim)) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
 

@@ -29,14 +29,17 @@ from transpike import chips, data, energy, models
 from transpike.cli import _prepared, main
 from transpike.core import registry
 from transpike.core.activity import Activity
+from transpike.core.digest import content_digest
 from transpike.data import _pickles, deap
 from transpike.data.mitbih import DS1, DS2
 from transpike.errors import CheckpointError, FileError
-from transpike.files import VERSION, _digest
+from transpike.files import VERSION
 from transpike.training import checkpoint
 from transpike.workflow.compare.executors import Local
 from transpike.workflow.compare.inputs import _opened, inputs_path, open_inputs, sha256, write_inputs
 from transpike.workflow.compare.store import MARK
+from transpike.workflow.resumable import run as resumable
+from transpike.workflow.resumable.file import KINDS
 
 GOLDEN = Path(__file__).parents[1] / "golden/format1"
 NETWORKS = ("ecc", "few-steps", "bsnn", "cos", "ecc-exit", "h-mt", "rueckauer-liu", "srp", "yoso")
@@ -124,7 +127,7 @@ def network_of(content: bytes, random: Random) -> bytes:
         text = text.replace('"remarks": ', '"remarks": ' + "[" * deep + "]" * deep + ', "x": ', 1)
     version = metadata["transpike"] if random.random() < 0.95 else random.choice(("1", "2", "3", "", "9" * 5000, "١"))
     try:
-        digest = _digest(text, tensors)
+        digest = content_digest(text, tensors)
     except (TypeError, RuntimeError, UnicodeEncodeError):  # a type that numpy does not have, a surrogate
         digest = "0" * 64
     try:
@@ -473,6 +476,41 @@ def use_results(folder: Path) -> str:
     return text + str(found)
 
 
+@functools.cache
+def _evaluation() -> bytes:
+    """The file of an evaluation after one of two batches."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "run"
+        use_evaluation(path, lambda done, total: path.with_suffix(".kept").write_bytes(path.read_bytes()))
+        return path.with_suffix(".kept").read_bytes()
+
+
+def evaluation_of(content: bytes, random: Random) -> bytes:
+    """Edits of bytes, header, or of content and tensors behind a checksum that fits again."""
+    kind = random.randrange(10)
+    if kind < 2:
+        return (mutations.bytes_of, mutations.header_of)[kind](content, random)
+    metadata, tensors = mutations.split(content)[0]["__metadata__"], safetensors.torch.load(content)
+    if kind < 5:
+        tensors = mutations.tensors_of(tensors, random)
+    else:
+        metadata["content"] = json.dumps(mutations.edited(json.loads(metadata["content"]), random, tuple(KINDS)))
+    try:
+        metadata["sha256"] = content_digest(metadata["content"], tensors)
+        return safetensors.torch.save(tensors, metadata)
+    except (TypeError, RuntimeError, UnicodeEncodeError):  # a type that numpy does not have, a surrogate
+        return mutations.bytes_of(content, random)
+
+
+def use_evaluation(path: Path, progress: Any = None) -> str:
+    """What ``transpike evaluate --checkpoint`` does."""
+    x = _inputs()["ecc"][:4]
+    batches = [(x[:2], torch.zeros(2, dtype=torch.int64)), (x[2:], torch.ones(2, dtype=torch.int64))]
+    with mock.patch.object(resumable, "SHARE", 10**9), ts.resumable(path):
+        report = ts.evaluate(_small(), batches, progress=progress)
+    return f"{report} {json.dumps(report.to_json())}"
+
+
 def _stored_part(folder: Path) -> Path:
     head = _stored_inputs(folder)
     return next(path for path in sorted(folder.glob("inputs-*")) if path != head)
@@ -588,6 +626,7 @@ def subjects() -> tuple[Subject, ...]:
         single("weights", "checkpoint", "w.safetensors", _weights, mutations.weights_of, use_weights),
         *_torch_files(),
         single("training", "checkpoint", "c.safetensors", _checkpoint, mutations.weights_of, use_checkpoint),
+        single("evaluation", "checkpoint", "run.safetensors", _evaluation, evaluation_of, use_evaluation),
         several("results", "store", _results, results_of, use_results),
         several("mark", "store", _mark, mutations.bytes_of, lambda folder: str(_comparison(folder))),
         several("inputs", "store", _stored_inputs, mutations.weights_of, use_inputs),

@@ -66,7 +66,7 @@ def rewritten(content: bytes, change: object) -> bytes:
 
 def resigned(snn: ts.SNN, path: Path, change: object) -> bytes:
     """A file with a valid checksum over changed content: what a faulty or hostile writer would make."""
-    from transpike.files import _digest
+    from transpike.core.digest import content_digest
 
     data = ts.save(snn, path).read_bytes()
     tensors = safetensors.torch.load(data)
@@ -74,7 +74,7 @@ def resigned(snn: ts.SNN, path: Path, change: object) -> bytes:
     inner = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["content"])
     change(inner, tensors)
     text = json.dumps(inner, sort_keys=True)
-    metadata = {"transpike": str(VERSION), "content": text, "sha256": _digest(text, tensors)}
+    metadata = {"transpike": str(VERSION), "content": text, "sha256": content_digest(text, tensors)}
     return safetensors.torch.save(tensors, metadata)
 
 

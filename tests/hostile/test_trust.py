@@ -17,8 +17,8 @@ import transpike as ts
 from commands import run
 from transpike import data, models
 from transpike.cli import _base
+from transpike.core.digest import content_digest
 from transpike.errors import CheckpointError, FileError, SettingError
-from transpike.files import _digest
 
 GOLDEN = Path(__file__).parents[1] / "golden/format1/ecc.transpike"
 
@@ -172,7 +172,7 @@ def test_provenance_of_another_type_is_refused(tmp_path: Path, name: str, value:
     inner["provenance"][name] = value
     text = json.dumps(inner)
     path.write_bytes(
-        safetensors.torch.save(tensors, {"transpike": "1", "content": text, "sha256": _digest(text, tensors)})
+        safetensors.torch.save(tensors, {"transpike": "1", "content": text, "sha256": content_digest(text, tensors)})
     )
     with pytest.raises(FileError, match=f"provenance: {name} is not"):
         ts.load(path)

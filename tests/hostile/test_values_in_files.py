@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 import transpike as ts
+from transpike.core.digest import content_digest
 from transpike.errors import FileError
-from transpike.files import _digest
 
 GOLDEN = Path(__file__).parents[1] / "golden/format1"
 Change = Callable[[dict[str, Any], dict[str, Tensor]], None]
@@ -27,7 +27,7 @@ def changed(name: str, path: Path, change: Change) -> Path:
     change(inner, tensors)
     text = json.dumps(inner)
     try:
-        digest = _digest(text, tensors)
+        digest = content_digest(text, tensors)
     except TypeError:  # numpy has no such type: the file could not be made by transpike
         digest = ""
     metadata = {"transpike": header["__metadata__"]["transpike"], "content": text, "sha256": digest}
@@ -141,7 +141,7 @@ def test_deep_nesting_is_refused(tmp_path: Path, depth: int) -> None:
     text = header["__metadata__"]["content"].replace(
         '"remarks": ', '"recipe": ' + '{"tuple": [' * depth + "]}" * depth + ', "remarks": ', 1
     )
-    metadata = {"transpike": "1", "content": text, "sha256": _digest(text, tensors)}
+    metadata = {"transpike": "1", "content": text, "sha256": content_digest(text, tensors)}
     (tmp_path / "net.transpike").write_bytes(safetensors.torch.save(tensors, metadata))
     with pytest.raises(FileError, match="does not contain a spiking network"):
         ts.load(tmp_path / "net.transpike")

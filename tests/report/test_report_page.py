@@ -14,43 +14,12 @@ from click.testing import CliRunner
 import transpike as ts
 from networks import small_cnn
 from pages import Tags
-from stored import stored
 from transpike.cli import main
 from transpike.errors import SettingError
-from transpike.recipes import BSNN, ECC, FewSteps
+from transpike.recipes import BSNN, ECC
 from transpike.schedules import LayerSynchronous
 from transpike.workflow.record import SpikeRecord
 from waiting import HANGS
-
-SAMPLES = 60
-
-
-@dataclasses.dataclass
-class Found:
-    snn: ts.SNN
-    data: object
-    results: list
-    html: str
-
-
-@pytest.fixture(scope="module")
-def found() -> Found:
-    data = ts.data.load("digits")
-    model = stored("small-cnn")
-    images = data.train.batch(torch.arange(200))[0]
-    snn = ts.convert(model, ECC(12), images, preprocessing=data.preprocessing)
-    test = data.test.batches(64, limit=SAMPLES)
-    windows = ts.convert(model, ECC(8, schedule=LayerSynchronous()), images, preprocessing=data.preprocessing)
-    cost = ts.cost(snn, test, activation_bits=(2, 4))
-    results = [
-        cost.report, ts.evaluate(windows, test), cost, ts.explain(snn, test, samples=SAMPLES),
-        ts.record(snn, test, samples=2, classes=data.classes),
-        ts.compare(
-            model, [ECC(8), FewSteps(8), BSNN(8)], images, ts.ComparisonSettings(timesteps=(4, 8)), data=test,
-            preprocessing=data.preprocessing,
-        ),
-    ]  # fmt: skip
-    return Found(snn, test, results, ts.report.page(results, command="transpike report net.transpike"))
 
 
 def test_the_page_is_well_formed_and_loads_nothing(found):
@@ -66,7 +35,7 @@ def test_the_page_is_well_formed_and_loads_nothing(found):
 
 def test_every_part_is_there_and_says_what_the_json_says(found):
     text = " ".join(" ".join(Tags(found.html).words).split())
-    report, _, cost, why, spikes, comparison = found.results
+    report, _, cost, why, spikes, comparison, *fits = found.results
     for heading in (
         "Accuracy over time",
         "Latency",
@@ -74,6 +43,10 @@ def test_every_part_is_there_and_says_what_the_json_says(found):
         "Layers",
         "Causes of the accuracy change",
         "Spikes of some",
+        "Chips",
+        "Parameters and provenance",
+        "Next steps",
+        "Glossary",
     ):
         assert heading in text
     assert f"{report.final.accuracy:.2%}" in text and f"{report.ann_accuracy:.2%}" in text
@@ -87,13 +60,23 @@ def test_every_part_is_there_and_says_what_the_json_says(found):
     assert all(row.recipe in text for row in comparison.measured)
     assert all(refusal.reason in text for refusal in comparison.refused)
     assert f"{spikes.samples[0].layers[0].spikes:,.0f} spikes" in text
+    assert all(fit.target.title in text and all(one.change in text for one in fit.misfits) for fit in fits)
     assert "transpike report net.transpike" in text and report.provenance["calibration_sha256"] in text
 
 
 def test_json_holds_every_number_of_every_part(found, tmp_path):
     path = ts.report.save(found.results, tmp_path / "all.json")
     content = json.loads(path.read_text())
-    assert list(content) == ["report", "report-2", "cost", "explanation", "spikes", "comparison"]
+    assert list(content) == [
+        "report",
+        "report-2",
+        "cost",
+        "explanation",
+        "spikes",
+        "comparison",
+        "chip_fit",
+        "chip_fit-2",
+    ]
     report, spikes = found.results[0], found.results[4]
     latency = content["report"]["snn"]["latency"]
     assert latency["stays_right"][-1] == pytest.approx(report.final.accuracy)
@@ -154,6 +137,12 @@ def test_what_cannot_be_on_a_page_is_refused(found, tmp_path):
         ts.report.save(spikes, tmp_path / "x.png")
     with pytest.raises(SettingError, match=r"\.html"):
         ts.report.save(spikes, tmp_path / "x.doc")
+    for draw in (
+        lambda path: ts.report.draw({"a": found.results[0]}, path),
+        lambda path: ts.report.overview(cost, path),
+    ):
+        with pytest.raises(SettingError, match=r"a picture is saved as \.png, \.svg or \.pdf, not '\.doc'"):
+            draw(tmp_path / "x.doc")
     assert not list(tmp_path.iterdir())
 
 
@@ -223,10 +212,12 @@ def test_the_command_writes_the_page_and_the_numbers(found, tmp_path, monkeypatc
     assert shown.exit_code == 0, shown.output
     text, content = Path("a.html").read_text(), json.loads(Path("a.json").read_text())
     assert "transpike report net.transpike --limit 40" in text and "Wrote a.html, a.json" in shown.stdout
-    assert set(content) == {"report", "cost", "explanation", "spikes", "comparison"}
+    assert set(content) >= {"report", "cost", "explanation", "spikes", "comparison", "chip_fit", "chip_fit-5"}
     # the network's own recipe is compared once, also if it is given
     assert [row["recipe"].partition("(")[0] for row in content["comparison"]["rows"]] == ["ecc", "few-steps"]
-    shown = CliRunner().invoke(main, [*call, "--without", "energy", "--without", "explain", "--json"])
+    shown = CliRunner().invoke(
+        main, [*call, "--without", "energy", "--without", "explain", "--without", "chips", "--json"]
+    )
     assert set(json.loads(shown.stdout)) == {"report", "spikes"}
     shown = CliRunner().invoke(main, ["report", "net.transpike", "--output", "a.png"])
     assert shown.exit_code == 2 and "save them as .html, .json, .txt, .csv, .md or .tex" in shown.output
@@ -246,7 +237,7 @@ def test_a_network_that_cannot_be_explained_still_has_its_page(tmp_path, monkeyp
 CLIPPED = """() => {
   const found = [];
   for (const one of document.querySelectorAll("body *")) {
-    if (one.closest("svg")) continue;
+    if (one.closest("svg") || one.closest(".answers")) continue;  // the words of answers are titles too
     const style = getComputedStyle(one);
     if (style.overflowX !== "visible" && !one.classList.contains("scroll") && one.scrollWidth > one.clientWidth + 1)
       found.push(`${one.tagName}.${one.className} is cut off`);

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
@@ -15,6 +16,7 @@ import torch
 import transpike as ts
 from compared import GATE, LOG, Told, ToldForEach, Waiting
 from transpike.errors import DataError, FileError, MissingExtra, SettingError
+from transpike.workflow.compare import measure
 from transpike.workflow.compare import store as stores
 from transpike.workflow.compare.executors import (
     Executor,
@@ -24,10 +26,14 @@ from transpike.workflow.compare.executors import (
     SlurmArray,
     executor_named,
     ranges,
+    ray_cluster,
     untold,
 )
 from transpike.workflow.compare.store import MARK, Folder, Remote, store_at
 from transpike.workflow.compare.units import Unit, Work
+from transpike.workflow.evaluate.tally import Tally
+from transpike.workflow.resumable import run
+from transpike.workflow.resumable.file import packed, unpacked
 
 RECIPES = [Told(), ToldForEach(), Told(number=1), Told(ending="refuse"), Told(multiple=4)]
 T = (2, 4)
@@ -403,3 +409,90 @@ def test_every_file_of_a_store_goes_through_the_store(tmp_path: Path, monkeypatc
     monkeypatch.setattr(stores.Folder, "write", write)
     compared(store=tmp_path)
     assert len(written) == UNITS + 1 and not list(tmp_path.glob("*.json"))
+
+
+class KilledError(BaseException):
+    """What a kill is in this process."""
+
+
+def test_a_unit_that_was_preempted_continues(
+    tmp_path: Path, whole: ts.Comparison, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each run of the comparison writes one batch of a unit and is killed; every batch of a unit is run once."""
+    monkeypatch.setattr(measure, "EVERY", 0)
+    monkeypatch.setattr(run, "SHARE", 0)
+    ran, save, add = [], run.Checkpoint.save, Tally.add
+
+    def killed(self: run.Checkpoint, group: object) -> None:
+        save(self, group)
+        raise KilledError
+
+    def added(self: Tally, snn: ts.SNN, x: torch.Tensor, *rest: object) -> None:
+        ran.append((str(snn.recipe), len(x)))
+        add(self, snn, x, *rest)
+
+    monkeypatch.setattr(run.Checkpoint, "save", killed)
+    monkeypatch.setattr(Tally, "add", added)
+    found, kept = None, set()
+    for _ in range(30):
+        try:
+            found = compared(store=tmp_path)
+            break
+        except KilledError:
+            kept |= {path.name for path in tmp_path.glob("*.checkpoint.safetensors")}
+    assert found is not None and content(found) == content(whole)
+    assert sorted(ran) == sorted(set(ran)) and {size for _, size in ran} == {24, 16}
+    assert len(kept) == len(ran) // 2 and not list(tmp_path.glob("*.checkpoint.safetensors"))
+
+
+def test_a_unit_whose_checkpoint_does_not_fit_begins_anew(
+    tmp_path: Path, whole: ts.Comparison, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on another kind of processor, which converts to a network with other bits; and a damaged file."""
+    monkeypatch.setattr(measure, "EVERY", 0)
+    save = run.Checkpoint.save
+
+    def killed(self: run.Checkpoint, group: object) -> None:
+        save(self, group)
+        raise KilledError
+
+    for spoil in (lambda path: path.write_bytes(path.read_bytes()[:-9]), other_network):
+        with monkeypatch.context() as patch:
+            patch.setattr(run.Checkpoint, "save", killed)
+            with pytest.raises(KilledError):
+                compared(store=tmp_path)
+        (path,) = tmp_path.glob("*.checkpoint.safetensors")
+        spoil(path)
+        assert content(compared(store=tmp_path)) == content(whole)
+        assert not path.exists()
+        for path in tmp_path.glob("*.json"):
+            path.unlink()
+
+
+def other_network(path: Path) -> None:
+    """A checkpoint of the same call on another network."""
+    (one,) = unpacked(path.read_bytes(), "it")
+    path.write_bytes(packed([dataclasses.replace(one, facts=one.facts | {"the network": "another"})]))
+
+
+def test_a_worker_of_ray_leaves_its_batches_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The actor keeps them by the number of the unit; without it a unit begins anew."""
+    files: dict[int, bytes] = {}
+
+    class Method:
+        def __init__(self, work: Callable) -> None:
+            self.remote = work
+
+    class Board:
+        keep = Method(lambda index, data: files.update({index: data}) if data is not None else files.pop(index, None))
+        kept = Method(lambda index: files.get(index))
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(get=lambda value, timeout: value))
+    first, other = ray_cluster._OnBoard(Board, 3), ray_cluster._OnBoard(Board, 4)
+    first.write(b"content")
+    assert first.read() == b"content" and other.read() is None
+    first.remove()
+    assert first.read() is None and not files
+    gone = ray_cluster._OnBoard(None, 3)
+    gone.write(b"content")
+    assert gone.read() is None

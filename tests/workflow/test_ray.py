@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 import transpike as ts
-from compared import GATE, LOG, Told, ToldForEach, Waiting
+from compared import GATE, LOG, Noted, Often, Told, ToldForEach, Waiting
 from transpike.errors import SettingError
 from transpike.workflow.compare.executors import ray_cluster
 from waiting import wait_until
@@ -132,6 +133,35 @@ def test_progress_counts_the_samples_of_units_that_run(machines: Machines) -> No
     finally:
         machines.gate.touch()
     assert counted == [0, 24, 40]
+
+
+def test_a_unit_whose_worker_is_killed_continues(machines: Machines) -> None:
+    """The worker is killed in the second batch, and the next one does not run the first batch again."""
+    for path in (machines.gate, machines.log):
+        path.unlink(missing_ok=True)
+
+    def kill() -> None:
+        wait_until(lambda: machines.begun() == 2)
+        os.kill(int(machines.log.read_text().split()[0]), signal.SIGKILL)
+        machines.gate.touch()
+
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)).eval()
+    x = torch.rand(40, 6)
+    data = [(x[:24], torch.arange(24) % 3), (x[24:], torch.arange(16) % 3)]
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        settings = ts.ComparisonSettings(timesteps=(2,), task=Noted())
+        found = ts.compare(model, [Often()], x, settings, data=data, executor=machines.executor)
+    finally:
+        machines.gate.touch()
+    killer.join()
+    assert [line.split()[1] for line in machines.log.read_text().splitlines()] == ["24", "16", "16"]
+    alone = ts.compare(model, [ts.recipes.ECC()], x, ts.ComparisonSettings(timesteps=(2,)), data=data)
+    assert torch.equal(found.measured[0].outcomes, alone.measured[0].outcomes)
+    (remark,) = found.remarks
+    assert "measured again, because its worker or node was lost" in remark
 
 
 def test_an_interrupted_comparison_leaves_no_task(machines: Machines) -> None:

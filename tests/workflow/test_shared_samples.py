@@ -18,7 +18,7 @@ from stored import stored
 from transpike import data
 from transpike.core.graph import Graph
 from transpike.errors import DataError, LostProcess, SettingError, TranspikeError
-from transpike.training import ranks
+from transpike.training import checkpoint, ranks
 from transpike.workflow.distributed import check_alike, processes
 from transpike.workflow.shared_batches import Batch, dumped, loaded, numbered, shared
 from two_processes import environment, finished, launched, needs_gloo, pair
@@ -89,6 +89,24 @@ def runs_of_a_conversion() -> int:
     return sum(counted)
 
 
+def writes_of_a_reconstruction(folder: Path) -> int:
+    """How often this process writes the checkpoint of a conversion."""
+    written, original = [], checkpoint.save
+
+    def save(path, *rest):
+        written.append(path)
+        original(path, *rest)
+
+    checkpoint.save = save
+    try:
+        recipe = ts.recipes.FewSteps(timesteps=2, samples=16, reconstruct="network", iterations=3)
+        train = data.load("digits").train.batches(32, limit=32)
+        ts.convert(stored("two-layers"), recipe, train, checkpoint=folder / "reconstruction")
+    finally:
+        checkpoint.save = original
+    return len(written)
+
+
 def refusals(folder: Path, rank: int) -> list[str]:
     """Errors that one process alone meets, as every process reports them."""
     snn, (x, y) = ts.load(folder / "network.transpike"), images().batch(range(SAMPLES))
@@ -148,6 +166,7 @@ def work(folder: Path) -> None:
     with ts.distributed_samples() as group:
         runs, texts, refused = runs_of_a_conversion(), results(folder), refusals(folder, group.rank)
         found = {"runs": runs, "texts": texts, "refused": refused, "unlike": unlike(folder, group)}
+        found["writes"] = writes_of_a_reconstruction(folder)
     assert processes().count == 1
     (folder / f"found-{group.rank}.json").write_text(json.dumps(found))
 
@@ -198,6 +217,10 @@ def test_processes_share_the_calibration_data(found):
     alone = runs_of_a_conversion()
     assert alone == 5  # batches of 32
     assert [one["runs"] for one in found] == [3, 2]
+
+
+def test_the_first_process_writes_the_checkpoint_of_a_conversion(found, network):
+    assert [one["writes"] for one in found] == [3, 0] and (network / "reconstruction").exists()
 
 
 def test_processes_that_are_not_started_alike_say_so(found):

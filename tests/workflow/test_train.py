@@ -263,12 +263,15 @@ def test_divergence_names_the_place():
         ({"cutout": 2.5}, " integer number of pixels"),
         ({"augment": "auto-augment"}, "at least 16 pixels.*not 1x8x8"),
         ({"notes": {"training": "mine"}}, "'training' is reserved"),
-        ({"tensorboard": __file__}, "is a file"),
+        ({"log_to": f"tensorboard:{__file__}"}, "is a file"),
+        ({"log_to": "csv"}, "'csv' is not a place for logs: write csv:FILE, tensorboard:FOLDER or wandb:PROJECT"),
+        ({"log_to": [3]}, "a logger has log_metrics"),
+        ({"tensorboard": "board"}, 'write log_to="tensorboard:FOLDER" instead'),
     ],
 )
 def test_settings_that_make_no_sense(change, says):
     with pytest.raises(SettingError, match=says):
-        own = {name: change[name] for name in ("threads", "device", "notes", "tensorboard") if name in change}
+        own = {name: change[name] for name in ("threads", "device", "notes", "log_to", "tensorboard") if name in change}
         settings = {name: value for name, value in change.items() if name not in own}
         train(_net(), _digits(100), Training(**{**SETTINGS, **settings}), **own)
 

@@ -20,12 +20,12 @@ from transpike.cli._completion import stand_in
 from transpike.cli._errors import ClosedPipe, State, outcome
 from transpike.cli._threads import sleep_while_waiting
 from transpike.core.spelling import nearest
-from transpike.core.version import __version__
 from transpike.results.terminal import printable_streams
 
 COMMANDS = {
     "demo": "Quick demo: train, convert, evaluate and report on digits.",
     "recipes": "List the conversion methods, or show one.",
+    "models": "List the networks of the zoo, or show a trained one.",
     "train": "Train a network, for example for a conversion.",
     "break-even": "Train until the SNN costs less energy than its quantised baseline.",
     "inspect": "Print a network layer by layer; check whether it fits a chip.",
@@ -39,6 +39,7 @@ COMMANDS = {
     "exit": "Fit an early exit with a guaranteed bound.",
     "export": "Write a network for other tools, proven spike for spike.",
     "report": "Write all results as one page.",
+    "push": "Upload a network to a hub, verified, with a model card.",
     "reproduce": "Reproduce the numbers of a paper, next to the published ones.",
     "verify": "Compare the engines' spikes on a file.",
     "doctor": "Show the features of this installation.",
@@ -124,6 +125,6 @@ class _Group(click.Group):
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="transpike")
+@click.version_option(package_name="transpike", prog_name="transpike")
 def main() -> None:
     """Convert trained PyTorch networks to spiking neural networks, and measure accuracy, latency and energy."""

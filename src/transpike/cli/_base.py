@@ -24,12 +24,14 @@ from transpike.cli._parts import TABLES, Part, part_named, settings_of
 from transpike.cli._prepared import again
 from transpike.cli._recipes import flags_of
 from transpike.cli._settings import ENERGY, recipe_kind
+from transpike.cli._weights import Weights
 from transpike.core.preprocessing import Preprocessing
 from transpike.core.recipe import Recipe
 from transpike.data import Dataset, NamedSplit
 from transpike.errors import CheckpointError, DataError, FileError, SettingError
 from transpike.results import terminal, writing
 from transpike.snn import SNN
+from transpike.training.ranks import is_first
 from transpike.workflow.distributed import processes
 
 TRUST = f"{__name__}.trust"
@@ -92,14 +94,16 @@ model_options = options(
         "--model",
         "model_name",
         default="zoo:small-cnn",
+        is_eager=True,  # --weights asks for it
         show_default=True,
         metavar="NAME",
         help="zoo:NAME, torchvision:NAME, timm:NAME, file:NETWORK.onnx, file:PROGRAM.pt2, py:package.module:factory.",
     ),
     click.option(
         "--weights",
-        type=click.Path(path_type=Path),
-        help="A checkpoint, .safetensors or .pth; FILE#KEY selects a dictionary in it.",
+        type=Weights(path_type=Path),
+        help="A checkpoint, .safetensors or .pth; FILE#KEY selects a dictionary in it. pretrained: those that come "
+        "with a network of the zoo (transpike models).",
     ),
     click.option(
         "--trust",
@@ -253,7 +257,9 @@ def load_model(name: str, weights: Path | None, dataset: Dataset) -> tuple[nn.Mo
 def load_trained(name: str, weights: Path | None, dataset: Dataset) -> tuple[nn.Module, Any]:
     """``load_model``, with a warning for an untrained network."""
     if weights is None and name.startswith("zoo:"):
-        click.echo("warning: no --weights: the network is untrained", err=True)
+        ready = name.removeprefix("zoo:") in models.pretrained()
+        hint = " (--weights pretrained uses those that come with it)" if ready else ""
+        click.echo(f"warning: no --weights: the network is untrained{hint}", err=True)
     return load_model(name, weights, dataset)
 
 
@@ -360,8 +366,13 @@ def check_outputs(*paths: Path | None, reports: tuple[Path, ...] = (), **forms: 
 
 
 def checkpoint_of(output: Path, checkpoint: Path | None) -> Path:
-    """--checkpoint, else next to ``output``. Raises for files that cannot be written; missing folders are created."""
+    """--checkpoint, else next to ``output``. Raises for files that cannot be written; missing folders are created.
+
+    Of several processes, which have not met yet, the first one looks, because it writes.
+    """
     found = checkpoint or output.with_suffix(".checkpoint.safetensors")
+    if not is_first():
+        return found
     if checkpoint is None and output.exists() and not output.is_file():
         raise SettingError(f"{output} is not a regular file, so --checkpoint is needed too")
     writing.check_writable(output, found, make_folder=True)

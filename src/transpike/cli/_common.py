@@ -14,7 +14,6 @@ import click
 from transpike.cli._errors import Choice, State
 from transpike.core.renamed import FLAGS
 from transpike.core.spelling import nearest
-from transpike.core.version import __version__
 from transpike.errors import FileError
 
 LARGEST = 2**20
@@ -55,6 +54,8 @@ def state() -> State:
 def typed() -> str:
     """The command line and the versions of transpike and torch, for reports."""
     import torch  # a command has imported it
+
+    from transpike.core.version import __version__
 
     words = click.get_current_context().meta.get("transpike.typed", ())
     return f"# transpike {__version__}, torch {torch.__version__}\n{shlex.join(['transpike', *words])}"

@@ -1,17 +1,31 @@
-"""Flags for the preprocessing of inputs, the same for every command that takes data."""
+"""The converted FILE and flags for the preprocessing of inputs, the same for every command that takes them."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
+import torch
 
 from transpike.core.preprocessing import Preprocessing
 from transpike.data import Dataset, NamedSplit, named
 from transpike.errors import SettingError
+from transpike.hub.address import address_of
 from transpike.snn import SNN
 
 KEY = "transpike.preprocessing"
 NAMES = ("unit", "data", *(name for name, one in named.sets.items() if not one.preprocessing.is_identity))
+
+
+class NetworkFile(click.Path):
+    """A path, or an address of a hub as it was typed: a Path would take one of its slashes away."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if isinstance(value, str) and address_of(value) else super().convert(value, param, ctx)
+
+
+file_argument = click.argument("file", type=NetworkFile(path_type=Path))
+optional_file_argument = click.argument("file", type=NetworkFile(path_type=Path), required=False)
 
 
 def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:
@@ -88,6 +102,12 @@ def adapted(snn: SNN, dataset: Dataset) -> SNN:
     if found is not None and found != snn.preprocessing:
         snn = snn.with_preprocessing(found)
     return snn.accepting_any_input() if click.get_current_context().meta.get(KEY, {}).get("any_input") else snn
+
+
+def first_samples(dataset: Dataset, count: int) -> Any:
+    """The first inputs of the test samples, or of the training samples where there are none."""
+    split = dataset.test if len(dataset.test) else dataset.train
+    return split.batch(torch.arange(min(count, len(split))))[0]
 
 
 def _numbers(flag: str, text: str) -> tuple[float, ...]:

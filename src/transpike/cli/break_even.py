@@ -10,6 +10,7 @@ import transpike as ts
 from transpike.cli import _base, _settings
 from transpike.energy import EnergyModel
 from transpike.errors import GateFailed, SettingError
+from transpike.training.ranks import is_first
 from transpike.training.settings import Training
 from transpike.workflow.break_even.result import Round
 from transpike.workflow.break_even.run import STRENGTHS
@@ -79,7 +80,8 @@ def command(
     Exit code 4, and the most accurate network, if no strength of the penalty achieves it.
     """
     _base.with_threads(threads)
-    _base.check_outputs(output)
+    if is_first():
+        _base.check_outputs(output)
     settings = Training(**{"epochs": 5, "learning_rate": 0.01, **_settings.given(Training, options)})
     dataset = _base.load_data(data_name, data_dir)
     module, preprocessing = _base.load_trained(model_name, weights, dataset)
@@ -88,7 +90,7 @@ def command(
         chosen = dataclasses.replace(chosen, timesteps=timesteps)  # type: ignore[type-var]
 
     def progress(row: Round) -> None:
-        if not as_json:
+        if is_first() and not as_json:
             click.echo(
                 f"strength {row.strength:g}: SNN {row.accuracy:.2%}, ANN {row.ann_accuracy:.2%}, cheaper under "
                 f"{row.cheaper} of {len(row.ratios)} energy models, spike rate {row.spike_rate:.2%}",
@@ -109,10 +111,11 @@ def command(
         progress=progress,
     )
     _base.note_origin(result.snn, model_name, weights, dataset)
-    ts.save(result.snn, output)
-    if as_json:
-        _base.print_json({"file": str(output), **result.to_json()})
-    else:
-        click.echo(f"{result}\nwrote {output}")
+    if is_first():  # all processes have found the same
+        ts.save(result.snn, output)
+        if as_json:
+            _base.print_json({"file": str(output), **result.to_json()})
+        else:
+            click.echo(f"{result}\nwrote {output}")
     if not result.reached:
         raise GateFailed(result.verdict)

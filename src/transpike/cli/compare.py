@@ -9,7 +9,7 @@ import click
 
 import transpike as ts
 from transpike import recipes, report
-from transpike.cli import _base, _settings
+from transpike.cli import _base, _processes, _settings
 from transpike.cli._array import part_of, told, write_array
 from transpike.data import Dataset
 from transpike.errors import GateFailed, SettingError
@@ -64,6 +64,7 @@ from transpike.workflow.compare.store import store_at
     "--output", "place", type=click.Path(path_type=Path, dir_okay=False), help="File for the selected network."
 )
 @_base.json_option
+@_processes.in_one_process
 def command(
     model_name: str,
     weights: Path | None,

@@ -57,7 +57,7 @@ def command(
     """
     _base.with_threads(threads)
     _base.check_outputs(output, checkpoint)
-    check_writable(checkpoint, read_again=True)
+    processes().in_first(lambda: check_writable(checkpoint, read_again=True))
     dataset = _base.load_data(data_name, data_dir)
     recipe = _base.make_recipe(recipe_name, _base.for_recordings(settings, dataset), seed)
     module, preprocessing = _base.load_trained(model_name, weights, dataset)

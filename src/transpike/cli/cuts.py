@@ -11,7 +11,7 @@ from transpike.energy import EnergyModel
 
 
 @click.command("cuts")
-@click.argument("file", type=click.Path(path_type=Path))
+@_inputs.file_argument
 @_base.data_options
 @_inputs.of_file
 @click.option("--answers", type=NUMBERS, help="Time steps with an answer, like 4,8,16 (default: the recipe's T).")
@@ -23,6 +23,7 @@ from transpike.energy import EnergyModel
 @_base.report_option
 @_base.json_option
 @_base.threads_option
+@_processes.in_one_process
 def command(
     file: Path,
     data_name: str,

@@ -7,9 +7,10 @@ import click
 import torch
 
 import transpike as ts
-from transpike import report
-from transpike.cli import _base
+from transpike import chips, report
+from transpike.cli import _base, _processes
 from transpike.errors import MissingExtra
+from transpike.report import decision
 from transpike.results.writing import check_folder, write_atomically
 from transpike.workflow.train import Progress, Row
 
@@ -29,6 +30,7 @@ EXPLAINED = 128
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed.")
 @_base.json_option
 @_base.threads_option
+@_processes.in_one_process
 def command(output_dir: Path, epochs: int, timesteps: int, seed: int, as_json: bool, threads: int | None) -> None:
     """Quick demo: train a small CNN on digits, convert it with ECC, evaluate it, and write a report."""
     _base.with_threads(threads)
@@ -76,18 +78,23 @@ def command(output_dir: Path, epochs: int, timesteps: int, seed: int, as_json: b
     with _base.progress_bar("simulations") as bar:
         why = ts.explain(snn, dataset.test.batches(64), samples=EXPLAINED, progress=bar)
     spikes = ts.record(snn, dataset.test.batches(64), classes=dataset.classes)
+    fits = [ts.chip_fit(snn, chip) for chip in chips.names()]
     written = ["report.json", "digits.transpike"]
     try:
         report.draw(both, output_dir / "accuracy.png")
-        everything: list[report.Result] = [result, result_synchronous, cost, why, spikes]
-        report.save(everything, output_dir / "report.html", command=_base.typed())
-        written += ["accuracy.png", "report.html"]
+        for name, dark in (("overview.png", False), ("overview-dark.png", True)):
+            report.overview(cost, output_dir / name, dark=dark)
+        everything: list[report.Result] = [result, result_synchronous, cost, why, spikes, *fits]
+        subject = report.Subject(snn, output_dir / "digits.transpike", "--data digits")
+        report.save(everything, output_dir / "report.html", command=_base.typed(), subject=subject)
+        written += ["accuracy.png", "overview.png", "overview-dark.png", "report.html"]
     except MissingExtra as error:
         click.echo(f"no figure and no HTML report: {error}", err=True)
     if as_json:
         _base.print_json(content)
         return
     report.show(result)
+    say("\n".join(decision.sentences(result, cost)))
     last = result_synchronous.final
     say(
         f"Layer-synchronous schedule, as computed by the authors of ECC: {last.accuracy:.2%} at T={last.timesteps} "

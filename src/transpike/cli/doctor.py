@@ -16,7 +16,8 @@ from transpike.engines.native import instructions
 from transpike.errors import SettingError
 
 _EXTRAS = {
-    "report": "matplotlib", "images": "PIL", "vision": "torchvision", "onnx": "onnxruntime", "bench": "spikingjelly",
+    "report": "matplotlib", "images": "PIL", "vision": "torchvision", "onnx": "onnxruntime", "hub": "huggingface_hub",
+    "lightning": "lightning", "tensorboard": "tensorboard", "wandb": "wandb", "bench": "spikingjelly",
 }  # fmt: skip
 
 

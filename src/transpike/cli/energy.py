@@ -11,7 +11,7 @@ from transpike.energy import EnergyModel
 
 
 @click.command("energy")
-@click.argument("file", type=click.Path(path_type=Path))
+@_inputs.file_argument
 @_base.data_options
 @_inputs.of_file
 @click.option("--timesteps", type=int, help="Time steps to simulate (default: the recipe's).")
@@ -30,6 +30,7 @@ from transpike.energy import EnergyModel
 @_base.json_option
 @_base.threads_option
 @_processes.shares_samples
+@_processes.resumes
 def command(
     file: Path,
     data_name: str,

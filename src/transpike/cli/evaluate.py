@@ -16,7 +16,7 @@ from transpike.workflow.judged import asked as judgement
 
 
 @click.command("evaluate")
-@click.argument("file", type=click.Path(path_type=Path))
+@_inputs.file_argument
 @_base.data_options
 @_inputs.of_file
 @click.option("--timesteps", type=int, help="Time steps to simulate (default: the recipe's).")
@@ -37,6 +37,7 @@ from transpike.workflow.judged import asked as judgement
 @_base.json_option
 @_base.threads_option
 @_processes.shares_samples
+@_processes.resumes
 def command(
     file: Path,
     data_name: str,

@@ -15,7 +15,7 @@ from transpike.workflow.early_exit import fit_exit
 
 
 @click.command("exit")
-@click.argument("file", type=click.Path(path_type=Path))
+@_inputs.file_argument
 @_base.data_options
 @_inputs.of_file
 @click.option(
@@ -50,6 +50,7 @@ from transpike.workflow.early_exit import fit_exit
 @_base.json_option
 @_base.threads_option
 @_processes.shares_samples
+@_processes.resumes
 def command(
     file: Path,
     data_name: str,

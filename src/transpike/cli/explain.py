@@ -10,7 +10,7 @@ from transpike.workflow.explain.run import SAMPLES
 
 
 @click.command("explain")
-@click.argument("file", type=click.Path(path_type=Path))
+@_inputs.file_argument
 @_base.data_options
 @_inputs.of_file
 @click.option("--timesteps", type=int, help="Time steps to simulate (default: the recipe's).")
@@ -26,6 +26,7 @@ from transpike.workflow.explain.run import SAMPLES
 @_base.json_option
 @_base.threads_option
 @_processes.shares_samples
+@_processes.resumes
 def command(
     file: Path,
     data_name: str,

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-import torch
 
 import transpike as ts
 from transpike import exporters
-from transpike.cli import _base, _inputs
+from transpike.cli import _base, _inputs, _processes
 from transpike.cli._parts import settings_of
 from transpike.core.registry import family
 from transpike.workflow.export import check_output, exporter_named
@@ -25,7 +24,7 @@ def _format(text: str) -> tuple[str, dict[str, Any]]:
 
 
 @click.command("export")
-@click.argument("file", type=click.Path(path_type=Path))
+@_inputs.file_argument
 @click.option(
     "--to",
     "form",
@@ -41,6 +40,7 @@ def _format(text: str) -> tuple[str, dict[str, Any]]:
 @click.option("--timesteps", type=click.IntRange(1), help="Time steps to run (default: the recipe's).")
 @_base.json_option
 @_base.threads_option
+@_processes.in_one_process
 def command(
     file: Path,
     form: str | None,
@@ -63,8 +63,7 @@ def command(
     snn = ts.load(file)
     dataset = _base.load_data(data_name, data_dir, snn)
     snn = _inputs.adapted(snn, dataset)
-    split = dataset.test if len(dataset.test) else dataset.train
-    x = split.batch(torch.arange(min(samples, len(split))))[0]
+    x = _inputs.first_samples(dataset, samples)
     result = ts.export(snn, output, name, samples=x, timesteps=timesteps, limit=samples, **settings)
     if as_json:
         _base.print_json(result.to_json())

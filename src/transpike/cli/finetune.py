@@ -6,14 +6,14 @@ from typing import Any
 import click
 
 import transpike as ts
-from transpike.cli import _base, _inputs, _settings
+from transpike.cli import _base, _inputs, _logs, _settings
 from transpike.training import ranks
 from transpike.training.spiking.finetuning import FineTuning, presets
 from transpike.workflow.train import Progress, Row
 
 
 @click.command("finetune")
-@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@_inputs.file_argument
 @_base.data_options
 @_inputs.of_file
 @click.option("--preset", type=click.Choice(sorted(presets)), help="Preset with the settings of a published method.")
@@ -25,6 +25,7 @@ from transpike.workflow.train import Progress, Row
     help="Checkpoint file (default: OUTPUT.checkpoint.safetensors).",
 )
 @click.option("--resume/--no-resume", default=True, show_default=True, help="Continue from an existing checkpoint.")
+@_logs.log_option
 @click.option("--device", default="cpu", show_default=True, help="PyTorch device.")
 @_base.task_option
 @_base.output_option
@@ -38,6 +39,7 @@ def command(
     output: Path,
     checkpoint: Path | None,
     resume: bool,
+    log_to: tuple[str, ...],
     device: str,
     task: str | None,
     output_name: str | None,
@@ -51,6 +53,7 @@ def command(
     """
     _base.with_threads(threads)
     checkpoint = _base.checkpoint_of(output, checkpoint)
+    _logs.check(log_to)
     snn = ts.load(file)
     dataset = _base.load_data(data_name, data_dir, snn)
     snn = _inputs.adapted(snn, dataset)
@@ -74,6 +77,7 @@ def command(
             preset,
             checkpoint=checkpoint,
             resume=resume,
+            log_to=log_to,
             progress=progress,
             threads=threads,
             device=device,

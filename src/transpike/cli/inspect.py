@@ -9,7 +9,7 @@ import torch
 
 import transpike as ts
 from transpike import chips, report
-from transpike.cli import _base
+from transpike.cli import _base, _inputs, _processes
 from transpike.core.graph import Graph
 from transpike.errors import GateFailed, SettingError
 from transpike.lowering.activity import multiplications
@@ -17,7 +17,7 @@ from transpike.workflow.chip_fit.run import ChipFit
 
 
 @click.command("inspect")
-@click.argument("file", type=click.Path(path_type=Path), required=False)
+@_inputs.optional_file_argument
 @_base.model_options
 @_base.data_options
 @_base.capture_options
@@ -32,6 +32,7 @@ from transpike.workflow.chip_fit.run import ChipFit
     help="Table of the limits of --fit to write: .csv, .md or .tex; repeatable.",
 )  # fmt: skip
 @_base.json_option
+@_processes.in_one_process
 def command(
     file: Path | None,
     model_name: str,

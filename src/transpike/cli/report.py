@@ -1,6 +1,7 @@
 """transpike report."""
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -9,23 +10,24 @@ import torch
 from torch import Tensor
 
 import transpike as ts
-from transpike import report
-from transpike.cli import _base, _inputs
+from transpike import chips, report
+from transpike.cli import _base, _inputs, _processes
 from transpike.cli._settings import MEMORY, NUMBERS
 from transpike.core.graph import PackedInput
 from transpike.core.recipe import Recipe
 from transpike.data import Dataset
 from transpike.errors import SettingError
+from transpike.report import decision
 from transpike.snn import SNN
 from transpike.workflow.evaluate.measurement import Measurement
 from transpike.workflow.evaluate.report import Report
 from transpike.workflow.judged import asked as judgement
 
-PARTS = ("energy", "explain", "spikes")
+PARTS = ("energy", "explain", "spikes", "chips")
 
 
 @click.command("report")
-@click.argument("file", type=click.Path(path_type=Path))
+@_inputs.file_argument
 @_base.data_options
 @_inputs.of_file
 @click.option(
@@ -59,6 +61,7 @@ PARTS = ("energy", "explain", "spikes")
 @_base.output_option
 @_base.json_option
 @_base.threads_option
+@_processes.in_one_process
 def command(
     file: Path,
     data_name: str,
@@ -80,7 +83,7 @@ def command(
     as_json: bool,
     threads: int | None,
 ) -> None:
-    """Report on a converted network: accuracy, latency, energy, layers, changes that recover accuracy, spikes."""
+    """Report on a converted network: accuracy, latency, energy, layers, changes that help, spikes, chips."""
     _base.with_threads(threads)
     _base.check_outputs(reports=outputs, pictures=False)
     snn = ts.load(file)
@@ -92,6 +95,7 @@ def command(
     judged: dict[str, Any] = {"task": asked, "output": output_name}
     settings: dict[str, Any] = {"timesteps": timesteps, "engine": engine, "memory": memory, **judged}
     results: list[report.Result] = []
+    cost = None
     if "energy" in without:
         total = min(limit or 10**12, len(dataset.test))
         with _base.progress_bar("evaluating") as bar:
@@ -132,15 +136,24 @@ def command(
             timesteps=compare_timesteps, engine=engine, task=asked, judged_output=output_name, any_input=any_input
         )
         results.append(_compared(snn, chosen, dataset, limit, batch_size, comparison))
+    if "chips" not in without:
+        results += [ts.chip_fit(snn, chip) for chip in chips.names()]
+    subject = report.Subject(snn, file, _data_flags(data_name, data_dir))
     for path in outputs:
-        report.save(results, path, command=_base.typed(), remarks=tuple(missing))
+        report.save(results, path, command=_base.typed(), remarks=tuple(missing), subject=subject)
     if as_json:
         _base.print_json(report.to_json(results))
     else:
+        click.echo("\n".join(decision.sentences(evaluated, cost)))
         click.echo(report.text(evaluated))
         for line in missing:
             click.echo(f"Note: {line}.")
         click.echo(f"Wrote {', '.join(map(str, outputs))}.")
+
+
+def _data_flags(name: str, directory: Path | None) -> str:
+    """The flags that select the data, for other commands."""
+    return shlex.join(["--data", name, *([] if directory is None else ["--data-dir", str(directory)])])
 
 
 def _interesting(evaluated: Report | Measurement, count: int) -> Tensor:

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from transpike.cli import _base
+from transpike.cli import _base, _processes
 from transpike.errors import DataError, SettingError, TranspikeError
 from transpike.results.writing import check_folder
 from transpike.workflow.reproduce.calibration import calibration_seconds
@@ -37,6 +37,7 @@ ALL = "all"
 @click.option("--restart", is_flag=True, help="Run finished stages again; trained networks are kept.")
 @_base.json_option
 @_base.threads_option
+@_processes.in_one_process
 def command(
     papers: tuple[str, ...],
     listed: bool,

@@ -1,21 +1,19 @@
 """transpike train."""
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
-from torch import nn
 
 import transpike as ts
-from transpike.cli import _base, _prepared, _settings
+from transpike.cli import _base, _logs, _prepared, _settings
+from transpike.core.digest import digest
 from transpike.core.task import ACCURACY
 from transpike.errors import SettingError
 from transpike.training import connectivity, ranks
 from transpike.training.checkpoint import MeasuredRow
 from transpike.training.settings import Training
-from transpike.training.source.board import check_logs
 from transpike.workflow.train import Progress, Row
 
 CHECKED = 256  # inputs whose range is checked
@@ -38,7 +36,7 @@ CHECKED = 256  # inputs whose range is checked
     help="Checkpoint file (default: OUTPUT.checkpoint.safetensors).",
 )
 @click.option("--resume/--no-resume", default=True, show_default=True, help="Continue from an existing checkpoint.")
-@click.option("--tensorboard", type=click.Path(path_type=Path, file_okay=False), help="Folder for TensorBoard logs.")
+@_logs.log_option
 @click.option("--device", default="cpu", show_default=True, help="PyTorch device.")
 @_base.json_option
 @_base.threads_option
@@ -68,8 +66,8 @@ def command(
 
     _base.with_threads(threads)
     checkpoint = _base.checkpoint_of(output, checkpoint)
-    if options["tensorboard"] is not None:
-        check_logs(options["tensorboard"])
+    if ranks.is_first():
+        _logs.check(options["log_to"])
     settings = _settings.chosen(Training, options)
     preparation = _prepared.from_flags(
         activation,
@@ -108,7 +106,7 @@ def command(
             note = replace(note, stage=max(begins, key=lambda name: begins[name]))
         notes[_prepared.KEY] = note.note()
     if weights:  # a checkpoint resumes only from the same initial weights
-        notes["start"] = _digest(module)
+        notes["start"] = digest(module.state_dict())[:16]
     first = ranks.is_first()
     with _base.progress_bar("training", first) as bar:
 
@@ -143,12 +141,6 @@ def command(
             value = result.metric.text(result.test_value)
             accuracy = f", test {result.metric.name} {value} on {result.test_images} images"
         click.echo(f"wrote {output}: weights of epoch {result.best_epoch}{accuracy}")
-
-
-def _digest(module: nn.Module) -> str:
-    """Sixteen hexadecimal digits of a hash of the network's tensors."""
-    tensors = (t.detach().cpu().contiguous() for t in module.state_dict().values())
-    return hashlib.sha256(b"".join(t.numpy().tobytes() for t in tensors)).hexdigest()[:16]
 
 
 def _line(row: Row) -> str:

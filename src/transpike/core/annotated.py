@@ -13,7 +13,7 @@ from transpike.core.naming import is_ours
 def fits(value: Any, hint: Any) -> bool:
     """True if ``value`` is of the annotated type; an integer also counts as a float, True and False only as bool.
 
-    An annotation that is neither a class nor a union, literal, tuple or dictionary of classes fits every value.
+    An annotation that is neither a class nor a union, literal, tuple, set or dictionary of classes fits every value.
     """
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
@@ -30,6 +30,8 @@ def fits(value: Any, hint: Any) -> bool:
         if len(inner) == 2 and inner[1] is ...:
             return all(fits(one, inner[0]) for one in value)
         return len(value) == len(inner) and all(map(fits, value, inner))
+    if origin is frozenset:
+        return isinstance(value, frozenset) and all(fits(one, inner[0]) for one in value)
     if origin in (dict, Mapping):
         named = isinstance(value, dict)
         return named and all(fits(key, inner[0]) and fits(one, inner[1]) for key, one in value.items())

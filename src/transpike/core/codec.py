@@ -2,7 +2,7 @@
 
 import dataclasses
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -33,6 +33,8 @@ def encode(value: Any, tensors: dict[str, Tensor], name: str) -> Any:
         if wrong := [key for key in value if not isinstance(key, str)]:
             raise FileError(f"{name}: the key {wrong[0]!r} of a dictionary cannot be saved; use text")
         return {"dict": {key: encode(item, tensors, f"{name}.{key}") for key, item in value.items()}}
+    if isinstance(value, frozenset) and all(isinstance(item, str) for item in value):
+        return {"set": sorted(value)}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {
             f.name: encode(getattr(value, f.name), tensors, f"{name}.{f.name}") for f in dataclasses.fields(value)
@@ -45,8 +47,13 @@ def encode(value: Any, tensors: dict[str, Tensor], name: str) -> Any:
     )
 
 
-def decode(value: Any, tensors: dict[str, Tensor], unknown: Callable[[str], str] | None = None) -> Any:
-    """The inverse of ``encode``. Only registered classes are created, and no name is imported.
+def decode(
+    value: Any,
+    tensors: dict[str, Tensor],
+    unknown: Callable[[str], str] | None = None,
+    kinds: Mapping[str, type] | None = None,
+) -> Any:
+    """The inverse of ``encode``. Only registered classes and ``kinds`` are created, and no name is imported.
 
     ``unknown`` gives the error message for a class that is not registered. Raises FileError, also for a field of a
     class of transpike that is not of its annotated type.
@@ -62,17 +69,21 @@ def decode(value: Any, tensors: dict[str, Tensor], unknown: Callable[[str], str]
     if "tuple" in value:
         if not isinstance(value["tuple"], list):
             raise FileError(f"the file contains a {type(value['tuple']).__name__} in place of a tuple")
-        return tuple(decode(item, tensors, unknown) for item in value["tuple"])
+        return tuple(decode(item, tensors, unknown, kinds) for item in value["tuple"])
     if "dict" in value:
         if not isinstance(value["dict"], dict):
             raise FileError(f"the file contains a {type(value['dict']).__name__} in place of a dictionary")
-        return {key: decode(item, tensors, unknown) for key, item in value["dict"].items()}
+        return {key: decode(item, tensors, unknown, kinds) for key, item in value["dict"].items()}
+    if "set" in value:
+        if not isinstance(value["set"], list) or not all(isinstance(item, str) for item in value["set"]):
+            raise FileError("the file holds a set of something else than text")
+        return frozenset(value["set"])
     name = value.get("type", "")
-    kind = registry.file_class(name) if isinstance(name, str) else None
+    kind = (registry.file_class(name) or (kinds or {}).get(name)) if isinstance(name, str) else None
     if kind is None:
         raise FileError((unknown or not_known)(name))
     try:
-        fields = {key: decode(field, tensors, unknown) for key, field in value["fields"].items()}
+        fields = {key: decode(field, tensors, unknown, kinds) for key, field in value["fields"].items()}
         if wrong := wrong_fields(kind, fields):
             raise FileError(f"the file's {name} cannot be read: {'; '.join(wrong)}")
         return kind(**(_absent(kind) | fields))

@@ -71,6 +71,15 @@ class InputCheck:
         if (count >= FEW and self._is_far) or (count >= ENOUGH and self._is_clear):
             self._refuse()
 
+    def state(self) -> tuple[Any, ...]:
+        """What was counted, as plain data."""
+        return self.values.state(), self.far, self.beyond
+
+    def restore(self, state: tuple[Any, ...]) -> None:
+        """Take what ``state`` gave."""
+        values, self.far, self.beyond = state
+        self.values.restore(values)
+
     def single(self, prepared: Tensor) -> tuple[str, ...]:
         """The warnings of a run on this batch only; DataError where it is clearly different.
 
@@ -260,6 +269,15 @@ class InputChecks:
         """As that of ``InputCheck``, of all inputs."""
         waiting = iter(observed)
         self._each(lambda check, _: check.count(next(waiting)), None)
+
+    def state(self) -> tuple[Any, ...]:
+        """As that of ``InputCheck``, of all inputs."""
+        return tuple(check.state() for _, _, check in self.parts)
+
+    def restore(self, state: tuple[Any, ...]) -> None:
+        """As that of ``InputCheck``, of all inputs."""
+        for (_, _, check), one in zip(self.parts, state, strict=True):
+            check.restore(one)
 
     def single(self, prepared: Tensor) -> tuple[str, ...]:
         """As that of ``InputCheck``, of a packed batch."""

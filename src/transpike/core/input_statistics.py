@@ -120,6 +120,14 @@ class Values:
             self.squares = self.squares + squares + shift**2 * self.count * count / total
         self.samples, self.count = self.samples + seen.features.shape[1], self.count + count
 
+    def state(self) -> tuple[int, int, Tensor, Tensor, Tensor, Tensor]:
+        """What was counted."""
+        return self.samples, self.count, self.low, self.high, self.mean, self.squares
+
+    def restore(self, state: tuple[int, int, Tensor, Tensor, Tensor, Tensor]) -> None:
+        """Take what ``state`` gave."""
+        self.samples, self.count, self.low, self.high, self.mean, self.squares = state
+
     @property
     def std(self) -> Tensor:
         return (self.squares / self.count).sqrt()

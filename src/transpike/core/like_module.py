@@ -23,6 +23,9 @@ _ELSEWHERE = {
         name: f"it is the function transpike.{name}(snn, …)"
         for name in ("chip_fit", "cost", "evaluate", "explain", "finetune", "fit_exit", "record", "save", "simulate")
     },
+    "verify": "it is the function transpike.verify(snn, samples)",
+    "push_to_hub": "it is the function transpike.push_to_hub(snn, 'user/name', samples)",
+    "from_pretrained": "transpike.load('hf://user/name') reads a network from a hub",
     "load": "it is the function transpike.load(path)",
     "fit": "transpike.finetune(snn, data) trains it",
     "predict": "snn(x).argmax(1) is the predicted class",

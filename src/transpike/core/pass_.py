@@ -73,6 +73,8 @@ class Context:
     """The results of a function of each part, in their order; several processes share the parts."""
     checkpoint: Path | None = None
     """The file that a training pass writes repeatedly, and from which it resumes; None for no file."""
+    writes: bool = True
+    """Whether this process writes the checkpoint: of several processes only the first one does, and all read it."""
 
     @property
     def samples(self) -> int:

@@ -49,7 +49,7 @@ MODULES: dict[str, str] = {
     "targets": "chips",
     "train": "workflow.train",
     "training.augmentation": "training.source.augmentation",
-    "training.board": "training.source.board",
+    "training.board": "training.loggers",
     "training.connectivity": "training.source.connectivity",
     "training.finetuning": "training.spiking.finetuning",
     "training.gain": "training.spiking.gain",
@@ -98,6 +98,7 @@ FLAGS: dict[str, str] = {
     **{old.replace("_", "-"): new.replace("_", "-") for old, new in SETTINGS.items()},
     "amplitude": "spike-scale",
     "steps": "timesteps",
+    "tensorboard": "log",
     "time-steps": "timesteps",
 }
 """Old flag, or one that users look for → the flag, both without dashes in front."""

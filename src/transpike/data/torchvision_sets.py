@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from transpike.core.launched import several
 from transpike.core.preprocessing import Preprocessing
 from transpike.data._base import Dataset, Split
 from transpike.errors import DataError, MissingExtra
@@ -15,6 +16,11 @@ def load(
     kind: str, root: Path, download: bool, name: str, classes: tuple[str, ...], preprocessing: Preprocessing, note: str
 ) -> Dataset:
     """``kind`` is torchvision's class name (CIFAR10, MNIST, …). Raises MissingExtra, or DataError if reading fails."""
+    if download and several():
+        raise DataError(
+            f"{name} is not in {root}, and every process of torchrun would download it into the same files: load it "
+            "once in one process before"
+        )
     try:
         library = importlib.import_module("torchvision.datasets")
     except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision that was built for another torch

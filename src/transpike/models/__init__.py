@@ -15,6 +15,7 @@ from transpike.core.spelling import nearest
 from transpike.errors import SettingError
 from transpike.models import (
     densenet,
+    ds_cnn,
     ecg,
     eeg,
     efficientnet_lite0,
@@ -24,16 +25,30 @@ from transpike.models import (
     nanogpt,
     resnet20,
     small_cnn,
+    vgg5,
     vgg7,
     vgg8,
     vgg16,
     vit,
 )
 from transpike.models._base import Model
+from transpike.models._pretrained import PRETRAINED, Measured, Pretrained, pretrained, trained
 from transpike.models._sources import elsewhere, from_file, from_python, from_timm, from_torchvision
 from transpike.models._weights import load_weights, metadata_of, read_weights
 
-__all__ = ["Model", "build", "load_weights", "metadata_of", "models", "read_weights"]
+__all__ = [
+    "PRETRAINED",
+    "Measured",
+    "Model",
+    "Pretrained",
+    "build",
+    "load_weights",
+    "metadata_of",
+    "models",
+    "pretrained",
+    "read_weights",
+    "trained",
+]
 
 
 def _network(function: Callable[[int, int], nn.Module], name: str, **details: Any) -> Model:
@@ -60,10 +75,11 @@ def build(
     """The network that ``spec`` names, in evaluation mode if it has one, and its description.
 
     ``zoo:NAME`` · ``torchvision:NAME`` · ``timm:NAME`` · ``file:NETWORK.onnx`` · ``file:PROGRAM.pt2`` ·
-    ``py:package.module:factory``; a bare NAME is the zoo's. ``weights``: a file for ``load_weights``, or "default" for
-    the published weights (a download) of torchvision and timm; without, they are random. ``input_shape`` (channels,
-    height, width) sets ``in_channels`` and is tested with one run. ``trust``: open the PROGRAM of ``file:``, which can
-    run any code. Raises SettingError, CheckpointError, or MissingExtra.
+    ``py:package.module:factory``; a bare NAME is the zoo's. ``weights``: a file for ``load_weights``; "pretrained" for
+    those of the zoo that come with transpike (``pretrained()`` lists them), with the preprocessing that they need; or
+    "default" for the published weights (a download) of torchvision and timm; without, they are random. ``input_shape``
+    (channels, height, width) sets ``in_channels`` and is tested with one run. ``trust``: open the PROGRAM of ``file:``,
+    which can run any code. Raises SettingError, CheckpointError, or MissingExtra.
     """
     if input_shape is not None:
         if len(input_shape) == 0 or any(size < 1 for size in input_shape):
@@ -79,7 +95,11 @@ def build(
         kind, name = "zoo", spec
     published = weights == "default"
     if published and kind not in ("torchvision", "timm"):
-        raise SettingError(f"only torchvision: and timm: have weights='default'; pass {spec} a safetensors file")
+        own = ", or weights='pretrained' if transpike has trained it" if kind == "zoo" else ""
+        raise SettingError(f"only torchvision: and timm: have weights='default'; pass {spec} a safetensors file{own}")
+    ready = trained(spec) if weights == PRETRAINED else None
+    if ready is not None:
+        num_classes, in_channels = _as_trained(ready, num_classes, in_channels)
     if kind == "zoo":
         module, model = _from_zoo(name, num_classes, in_channels)
     elif kind in ("torchvision", "timm"):
@@ -97,12 +117,26 @@ def build(
         raise SettingError(f"unknown kind of network {kind!r} in {spec!r}{nearest(kind, known)}; known: {known}")
     if kind != "file":
         module.eval()
+    if ready is not None:
+        model = replace(model, input_shape=ready.input_shape, preprocessing=ready.preprocessing)
+        weights = ready.weights_path()
     if input_shape is not None:
         _try_out(module, spec, input_shape)
         model = replace(model, input_shape=tuple(input_shape))
     if weights is not None and not published and (remark := load_weights(module, weights).get("remark")):
         warnings.warn(remark, stacklevel=2)
     return module, model
+
+
+def _as_trained(ready: Pretrained, num_classes: int | None, in_channels: int | None) -> tuple[int, int]:
+    """Classes and channels of the trained network. Raises SettingError if others are asked for."""
+    for what, asked, there in (
+        ("classes", num_classes, len(ready.classes)),
+        ("input channels", in_channels, ready.input_shape[0]),
+    ):
+        if asked not in (None, there):
+            raise SettingError(f"the trained zoo:{ready.name} has {there} {what}, not {asked}")
+    return len(ready.classes), ready.input_shape[0]
 
 
 def _from_zoo(name: str, num_classes: int | None, in_channels: int | None) -> tuple[nn.Module, Model]:

@@ -8,6 +8,7 @@ from torch import nn
 from transpike.core.preprocessing import Preprocessing
 
 CIFAR = Preprocessing((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+FASHION = Preprocessing((0.286,), (0.353,))
 IMAGENET = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 

@@ -6,8 +6,7 @@ Patches of 4×4 pixels become tokens; a class token, whose features are classifi
 import torch
 from torch import Tensor, nn
 
-from transpike.core.preprocessing import Preprocessing
-from transpike.models._base import Model
+from transpike.models._base import FASHION, Model
 
 PATCH, FEATURES, HEADS, BLOCKS = 4, 64, 4, 3
 
@@ -61,4 +60,4 @@ class VisionTransformer(nn.Module):
         return self.classifier(self.norm(self.blocks(x))[:, 0])
 
 
-model = Model("vit-tiny", VisionTransformer, (1, 28, 28), Preprocessing((0.286,), (0.353,)))
+model = Model("vit-tiny", VisionTransformer, (1, 28, 28), FASHION)

@@ -34,3 +34,11 @@ def gain(number: float | None, metric: Metric) -> str:
 def change(drop: float) -> float:
     """Accuracy change, SNN minus ANN, in percentage points, from a drop in [-1, 1]."""
     return statistics.percent(statistics.change(drop)) + 0.0  # never -0.0
+
+
+def size(length: int) -> str:
+    """A number of bytes: 812 bytes, 21.4 kB, 1.07 MB."""
+    if length < 1000:
+        return f"{length} bytes"
+    power = 1 if length < 999_500 else 2
+    return f"{length / 1000**power:.3g} {('', 'kB', 'MB')[power]}"

@@ -6,7 +6,7 @@ from transpike.report import comparison
 from transpike.report._comparison_tables import comparison as comparison_table
 from transpike.report._comparison_tables import joules
 from transpike.report._section import Section, Table, drawing, of, rows
-from transpike.report._style import PAGE
+from transpike.report._style import PAGE, legend_below
 from transpike.workflow.compare.comparison import Comparison
 
 
@@ -22,7 +22,7 @@ def section(result: Comparison) -> Section:
         def paint(axes: Any, cost: Any = cost) -> dict[str, str]:
             tips = comparison.panel(axes, result, cost, PAGE)
             axes.set_ylabel(result.metric.axis_label)
-            axes.legend(loc="upper left", bbox_to_anchor=(0, -0.18), fontsize=7.5)
+            legend_below(axes, 8)
             return tips
 
         marks = "Rings and dotted line: Pareto front. Whiskers: 95 % intervals."
@@ -35,5 +35,5 @@ def section(result: Comparison) -> Section:
     refused = [(row.recipe, row.timesteps, row.reason) for row in result.refused]
     if refused:
         tables.append(Table(("recipe", "T", "reason"), rows(refused), "Refused", wrap=(2,), closed=True))
-    lead = tuple(comparison.text(result).splitlines()[:1]) if result.measured else ()
+    lead = (f"{comparison.title(result)}.", *(comparison.text(result).splitlines()[:1] if result.measured else ()))
     return Section("compare", "Comparison with other recipes", lead, figures=tuple(figures), tables=tuple(tables))

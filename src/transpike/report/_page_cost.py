@@ -5,7 +5,7 @@ from typing import Any
 from transpike.report import energy_card
 from transpike.report._numbers import short
 from transpike.report._section import Drawing, Section, Table, Tile, drawing, rows
-from transpike.report._style import PAGE, short_name
+from transpike.report._style import PAGE, legend_below, short_name
 from transpike.workflow.cost.result import Cost, ModelCost
 
 
@@ -14,7 +14,7 @@ def tile(result: Cost) -> Tile:
     reached = "" if value is None else f" ({result.metric.text(value)})"
     return Tile(
         f"energy models that favour the {result.snn_name}",
-        f"{result.cheaper} of {len(result.judged)}",
+        f"{result.cheaper} of {len(result.judged)}" if result.judged else "-",
         f"over the {result.ann_name}{reached} with zero skipping" if result.judged else result.verdict,
     )
 
@@ -23,7 +23,7 @@ def section(result: Cost) -> Section:
     sentences = energy_card.text(result).splitlines()
     advice = energy_card.advice(result)
     shown = [line for line in sentences if line.rstrip(".") not in advice]
-    lead = tuple(line for line in shown if not line.startswith(("Not counted", "Note", "Models differ", "*")))
+    lead = (shown[1], shown[0])  # the verdict, then both networks
     figures = []
     if any(one.ratio is not None for one in result.models):
         height = 0.34 * sum(one.ratio is not None for one in result.models) + 1.0
@@ -50,18 +50,18 @@ def _fronts(result: Cost) -> list[Drawing]:
             tips = energy_card.front(axes, result, name, PAGE)
             axes.set_title(short_name(name))
             axes.set_ylabel(result.metric.axis_label)
-            axes.legend(loc="lower right")
+            legend_below(axes)
             return tips
 
         caption = f"{result.metric.title} against energy by {name}: SNN over T, quantised ANN over bits."
-        found.append(drawing(f"front{number}", caption, paint, 3.6, 3.0))
+        found.append(drawing(f"front{number}", caption, paint, 3.0, 2.7))
     return found
 
 
 def _models(result: Cost) -> Table:
     found = [energy_card.cells(one) for one in result.models]
     headings = (
-        "model", "SNN, µJ", "ANN, µJ", "dense ANN, µJ", "SNN / ANN", "break-even\nspike rate", "constants\n½× … 2×"
+        "model", "SNN,\nµJ", "ANN,\nµJ", "dense\nANN, µJ", "SNN\n/ ANN", "break-even\nspike rate", "constants\n½× … 2×"
     )  # fmt: skip
     note = "" if all(one.judges for one in result.models) else "* counts too many bits for the ANN; not in the verdict."
     return Table(

@@ -2,50 +2,57 @@
 
 from typing import Any
 
-from transpike.report import _page_pictures, picture, terminal
+from transpike.report import _page_pictures, decision, picture, terminal
 from transpike.report._contents import details, early_exit, layers
 from transpike.report._numbers import change, short
-from transpike.report._section import Section, Table, Tile, drawing, of, rows
-from transpike.report._style import PAGE
-from transpike.workflow.evaluate.report import Report
+from transpike.report._section import Section, Step, Table, Tile, drawing, of, rows
+from transpike.report._style import PAGE, legend_below
+from transpike.workflow.evaluate.report import Answer, Report
 
 STABLE = "stable correct"
-SHOWN = 12  # rows of the table, else powers of two
+SHOWN = 64  # rows of the table, else powers of two
+STEPPED = 256  # answers that a reader can step through, at most
 
 
 def tiles(report: Report) -> tuple[Tile, ...]:
-    last, (low, high) = report.final, report.drop_interval
+    """The key figures of the recommended answer, which verdicts are about."""
+    best = report.recommended
     return (
         Tile(
-            f"accuracy at T = {last.timesteps}",
-            f"{last.accuracy:.2%}",
-            f"{last.low:.2%} to {last.high:.2%}; ANN {report.ann_accuracy:.2%}",
+            f"accuracy at T={best.timesteps}",
+            f"{best.accuracy:.2%}",
+            f"{best.low:.2%} to {best.high:.2%}; ANN {report.ann_accuracy:.2%}",
+        ),
+        Tile("accuracy change, points", _change(report, best), f"SNN minus ANN, at T={best.timesteps}"),
+        Tile(
+            "recommended T",
+            f"{best.timesteps:,}",
+            f"of {report.timesteps:,} simulated; {best.total_steps:,} total steps, {report.schedule}",
         ),
         Tile(
-            "accuracy change",
-            f"{change(report.drop):+.2f} pp",
-            f"{change(high):+.2f} to {change(low):+.2f} percentage points, paired 95 % interval",
+            f"spike rate at T={best.timesteps}",
+            f"{best.spike_rate:.1%}",
+            f"per neuron and step; {best.spikes:,.0f} spikes per sample",
         ),
         Tile(
-            "total time steps",
-            f"{last.total_steps:,}",
-            f"T = {last.timesteps}, {report.schedule}; recommended: T = {report.recommended.timesteps}",
-        ),
-        Tile("spike rate", f"{report.spike_rate:.1%}", f"per neuron and step; {last.spikes:,.0f} spikes per sample"),
-        Tile(
-            "synaptic operations",
-            f"{short(last.synaptic_operations / 1e6)} M",
-            f"plus {short(last.macs / 1e6)} M remaining MACs; ANN: {short(report.ann_macs / 1e6)} M MACs",
+            f"synaptic operations at T={best.timesteps}",
+            f"{short(best.synaptic_operations / 1e6)} M",
+            f"plus {short(best.macs / 1e6)} M remaining MACs; ANN: {short(report.ann_macs / 1e6)} M MACs",
         ),
     )
 
 
+def _change(report: Report, answer: Answer) -> str:
+    return f"{change(report.ann_accuracy - answer.accuracy):+.2f}"
+
+
 def summary(report: Report) -> str:
-    last = report.final
+    """The last answer and the recommended one, in sentences."""
+    last, (low, high) = report.final, report.drop_interval
     sentences = (
-        f"{report.recipe}: the spiking network reaches {last.accuracy:.2%} accuracy on {report.samples:,} samples "
-        f"after {last.total_steps:,} time steps; the ANN reaches {report.ann_accuracy:.2%} (accuracy change "
-        f"{change(report.drop):+.2f} percentage points)."
+        f"At T={last.timesteps}, the last answer, after {last.total_steps:,} total steps, the SNN reaches "
+        f"{last.accuracy:.2%} on {report.samples:,} samples; the ANN reaches {report.ann_accuracy:.2%}: accuracy "
+        f"change {change(report.drop):+.2f} points (95 % interval {change(high):+.2f} to {change(low):+.2f}, paired)."
     )
     return " ".join((sentences, *terminal.recommended(report)))
 
@@ -58,22 +65,50 @@ def sections(reports: dict[str, Report]) -> list[Section]:
 
 
 def _accuracy(reports: dict[str, Report]) -> Section:
+    first = next(iter(reports.values()))
+
     def paint(axes: Any) -> dict[str, str]:
         tips = picture.accuracy(axes, reports, PAGE)
         for number, report in enumerate(reports.values()):
             steps = [answer.total_steps for answer in report.curve]
             settled = [100 * share for share in report.latency.stays_right]
             axes.plot(steps, settled, ":", color=PAGE.series[number], linewidth=1, label=None if number else STABLE)
-        axes.legend(loc="lower right")
+        legend_below(axes)
         return tips
 
+    def work(axes: Any) -> None:
+        picture.work(axes, reports, PAGE)
+        if len(reports) > 1:
+            legend_below(axes)
+
+    height = 3.3 + 0.19 * (len(reports) + 1 if len(reports) > 1 else 1)
     caption = (
         "Accuracy over total time steps; bands: 95 % intervals (Wilson). Dotted: samples that are correct at this "
         "and all later steps."
     )
+    answers = _stepped(first)
+    steps = [Step(a.total_steps, 100 * a.accuracy, _words(first, a)) for a in answers]
+    costs = "Synaptic operations of one sample until the answer, and the MACs of the ANN; which costs more: see energy."
+    figures = (
+        drawing("accuracy", caption, paint, 5.0, height, steps, answers.index(first.recommended)),
+        drawing("work", costs, work, 5.0, height),
+    )
     tables = tuple(_curve(label, report) for label, report in reports.items())
-    return Section(
-        "accuracy", "Accuracy over time", figures=(drawing("accuracy", caption, paint, 5.0, 3.5),), tables=tables
+    return Section("accuracy", "Accuracy over time", (summary(first),), figures=figures, tables=tables)
+
+
+def _stepped(report: Report) -> list[Answer]:
+    """The answers that a reader can step through, the recommended one and the first one near the ANN among them."""
+    wanted = {report.recommended.timesteps} | {near.timesteps for near in (decision.sufficient(report),) if near}
+    wanted |= {answer.timesteps for answer in picture.some(report.curve, STEPPED)}
+    return [answer for answer in report.curve if answer.timesteps in wanted]
+
+
+def _words(report: Report, answer: Answer) -> str:
+    return (
+        f"T={answer.timesteps}: {answer.accuracy:.2%} ({answer.low:.2%} to {answer.high:.2%}), change "
+        f"{_change(report, answer)} points, agreement with the ANN {answer.agreement:.2%}, "
+        f"{short(answer.synaptic_operations / 1e6)} M SynOps, {answer.spikes:,.0f} spikes"
     )
 
 
@@ -84,24 +119,20 @@ def _curve(label: str, report: Report) -> Table:
     names = list(report.final.energy_joule)
     found = [
         (
-            a.timesteps, a.total_steps, f"{a.accuracy:.2%}", f"{a.low:.2%} … {a.high:.2%}",
-            f"{change(report.ann_accuracy - a.accuracy):+.2f}", f"{a.agreement:.2%}",
-            short(a.synaptic_operations / 1e6), short(a.spikes / 1e3), short(a.macs / 1e6),
+            a.timesteps, a.total_steps, f"{a.accuracy:.2%}", f"{a.low:.2%} … {a.high:.2%}", _change(report, a),
+            f"{a.agreement:.2%}", short(a.synaptic_operations / 1e6), short(a.spikes / 1e3), short(a.macs / 1e6),
             *("-" if (joule := a.energy_joule[name]) is None else short(1e6 * joule) for name in names),
         )
         for a in shown
     ]  # fmt: skip
     headings = (
-        "T", "total steps", "accuracy", "95 % interval", "accuracy\nchange", "agreement\nwith ANN", "M SynOps",
-        "k spikes", "M remaining\nMACs", *(f"µJ, {name}" for name in names),
+        "T", "total steps", "accuracy", "95 % interval", "accuracy\nchange, points", "agreement\nwith ANN",
+        "M SynOps", "k spikes", "M remaining\nMACs", *(f"{name},\nµJ" for name in names),
     )  # fmt: skip
-    more = (
-        f" (powers of two and the recommended T = {best}; the JSON has every t)"
-        if len(shown) < len(report.curve)
-        else ""
-    )
+    note = f"n = {report.samples:,} samples; bold: recommended."
+    note += " T in powers of two; every T is in the JSON." if len(shown) < len(report.curve) else ""
     table = rows(found, lambda n: shown[n].timesteps == best)
-    return Table(headings, table, f"Table: {label}{more}", left=(), closed=True)
+    return Table(headings, table, f"Table: {label}", left=(), closed=True, note=note)
 
 
 def _latency(reports: dict[str, Report]) -> Section:
@@ -114,12 +145,12 @@ def _latency(reports: dict[str, Report]) -> Section:
         found.append((label, *("never" if t is None else f"{t:,}" for t in near), *settled))
     first = next(iter(reports.values()))
     lead = (
-        "Total time steps until the answer is ready, with pipeline and delays. Samples differ in the time after which "
-        "their answer is correct and stable: a bound on what an early exit can save, known only afterwards."
+        "Total time steps, with pipeline and delays, until the accuracy is within a distance of the ANN, and until "
+        "samples are stable correct. An early exit can save at most what samples differ in the latter."
     )
     headings = (
-        "", "steps to a change\n≥ −2 points", "≥ −1 point", "≥ −½ point", "stable correct,\nmean steps",
-        "p50", "p95", "p99",
+        "network", "within\n2 points", "within\n1 point", "within\n½ point",
+        *(f"stable correct,\n{name}" for name in ("mean", "p50", "p95", "p99")),
     )  # fmt: skip
     answers = "" if len(first.curve) > 1 else "This network gives one answer, at the end of its windows."
     left = [of(early_exit(one.exit, one), "Early exit") for one in reports.values() if one.exit is not None]
@@ -139,20 +170,3 @@ def _layers(report: Report) -> Section:
         tables=(of(layers(report), bars={"spike rate": 100, "SynOps": most or 1.0}, sortable=True),),
         notes=(f"Remaining MACs in analogue layers: {remaining}.",) if remaining else (),
     )
-
-
-def provenance(reports: dict[str, Report], command: str | None, remarks: tuple[str, ...]) -> Section:
-    """Provenance: settings, exactness, remarks, and the command that reproduces the numbers."""
-    report = next(iter(reports.values()))
-    found = [("recipe", report.recipe), ("schedule", report.schedule), ("input", report.encoder)]
-    found += [("readout", report.readout), ("engine", report.engine)]
-    for name, value in report.provenance.items():
-        if isinstance(value, dict):
-            value = ", ".join(f"{key} {part}" for key, part in value.items())
-        if value not in (None, ""):
-            found.append((name.replace("_", " "), str(value)))
-    sentences = terminal.text(report).splitlines()
-    kept = tuple(line for line in sentences if line.startswith(("Hybrid", "Exact", "Not exact", "Engine", "Note")))
-    kept += tuple(f"Note: {remark}." for remark in remarks)
-    table = Table(("", ""), rows(found), wrap=(1,))
-    return Section("provenance", "Provenance", kept, tables=(table,), code=command or "")

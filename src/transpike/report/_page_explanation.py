@@ -6,7 +6,7 @@ from transpike.core.task import Metric
 from transpike.report import explanation
 from transpike.report._numbers import gain
 from transpike.report._section import Cell, Section, Table, drawing, rows
-from transpike.report._style import PAGE
+from transpike.report._style import PAGE, legend_below
 from transpike.workflow.explain.run import Explanation
 
 
@@ -41,6 +41,7 @@ def section(result: Explanation, alone: bool = True) -> Section:
 
         def curve(axes: Any, name: str = name) -> None:
             explanation.fits(axes, result, name, PAGE)
+            legend_below(axes)
 
         small.append(
             drawing(f"fit{number}", f"{name}: error of rates after t steps, estimate by RNL.", curve, 2.9, 2.6)
@@ -54,6 +55,7 @@ def section(result: Explanation, alone: bool = True) -> Section:
         ("change", f"gain{_in(metric)}", "95 % interval, paired"),
         rows(changes, lambda n: (result.changes[n].low or 0) > 0),
         "Changes that were tried",
+        closed=True,
         note="Chosen and measured on the same samples, which overestimates small gains.",
     )  # fmt: skip
     found = lead(result, alone)

@@ -2,41 +2,74 @@
 
 from typing import Any
 
-from transpike.report import _page_pictures, measurement, terminal
+from transpike.report import _page_pictures, measurement
 from transpike.report._contents import details, layers, metrics
-from transpike.report._section import Section, drawing, of
+from transpike.report._numbers import short, value
+from transpike.report._section import Section, Step, Tile, drawing, of
 from transpike.report._style import PAGE
-from transpike.workflow.evaluate.measurement import Measurement
+from transpike.report.picture import some
+from transpike.workflow.evaluate.measurement import MeasuredAnswer, Measurement
+
+STEPPED = 256  # answers that a reader can step through, at most
 
 
-def sections(result: Measurement, command: str | None, remarks: tuple[str, ...], beside: bool = False) -> list[Section]:
-    """Metrics over time, layers, and what the numbers come from; ``beside`` an evaluation of the same network."""
+def tiles(result: Measurement) -> tuple[Tile, ...]:
+    """The key figures of the recommended answer, which verdicts are about."""
+    best, metric = result.recommended, result.metrics[0]
+    one, ann = best.metrics[metric.name], result.ann.get(metric.name)
+    bounds = "" if one.low is None or one.high is None else f"{value(one.low, metric)} to {value(one.high, metric)}; "
+    known = "the ANN is the reference" if ann is None else f"ANN {value(ann.value, metric)}"
+    better = "higher" if metric.higher_is_better else "lower"
+    return (
+        Tile(f"{metric.name} at T={best.timesteps}", value(one.value, metric), f"{bounds}{known}; {better} is better"),
+        Tile(
+            "recommended T",
+            f"{best.timesteps:,}",
+            f"of {result.timesteps:,} simulated; {best.total_steps:,} total steps",
+        ),
+        Tile(
+            f"spike rate at T={best.timesteps}",
+            f"{best.spike_rate:.1%}",
+            f"per neuron and step; {best.spikes:,.0f} spikes per sample",
+        ),
+        Tile(
+            f"synaptic operations at T={best.timesteps}",
+            f"{short(best.synaptic_operations / 1e6)} M",
+            f"plus {short(best.macs / 1e6)} M remaining MACs; ANN: {short(result.ann_macs / 1e6)} M MACs",
+        ),
+    )
+
+
+def sections(result: Measurement, beside: bool = False) -> list[Section]:
+    """Metrics over time, and layers; ``beside`` an evaluation of the same network, which has its details."""
+    metric = result.metrics[0]
 
     def paint(axes: Any) -> dict[str, str]:
         measurement.paint(axes, result, PAGE)
         return {}
 
-    name = result.metrics[0].name
+    known = [a for a in some(result.curve, STEPPED) if a.score[0] is not None]
+    steps = [Step(a.total_steps, metric.shown(a.score[0] or 0.0), _words(a, result)) for a in known]
+    start = known.index(result.recommended) if result.recommended in known else 0
     figure = drawing(
-        "metrics", f"{name} over total time steps; band: 95 % intervals, of resampled samples.", paint, 5.0, 3.5
-    )
+        "metrics", f"{metric.title} over total time steps; band: 95 % intervals, of resampled samples.", paint, 5.0,
+        3.5, steps, start,
+    )  # fmt: skip
     found = metrics(result)
-    kept = [
-        line
-        for line in terminal.text(result).splitlines()
-        if line.startswith(("Hybrid", "Exact", "Not exact", "Engine", "Note"))
-    ]
-    kept += [f"Note: {remark}." for remark in remarks]
+    lead = tuple(line.strip() for line in measurement.lines(result))
     return [
-        Section("metrics", f"{result.task} over time", figures=(figure,), tables=(of(found, found.caption),)),
+        Section("metrics", f"{result.task} over time", lead, figures=(figure,), tables=(of(found, found.caption),)),
         *_page_pictures.sections(result.pictures),
-        Section(
-            "layers", "Layers", (f"Per sample at T={result.timesteps}.",), tables=(of(layers(result), sortable=True),)
-        ),
+        *([] if beside else [_layers(result)]),
         *(Section(one.name, one.title, tables=(of(one),)) for one in details(result) if not beside),
-        Section("provenance", "Provenance", (result.recipe, *kept), code=command or ""),
     ]
 
 
-def summary(result: Measurement) -> str:
-    return " ".join(line.strip() for line in measurement.lines(result))
+def _layers(result: Measurement) -> Section:
+    lead = f"Per sample at T={result.timesteps}."
+    return Section("layers", "Layers", (lead,), tables=(of(layers(result), sortable=True),))
+
+
+def _words(answer: MeasuredAnswer, result: Measurement) -> str:
+    found = ", ".join(f"{one.name} {value(answer.metrics[one.name].value, one)}" for one in result.metrics)
+    return f"T={answer.timesteps}: {found}, {short(answer.synaptic_operations / 1e6)} M SynOps"

@@ -1,17 +1,21 @@
-"""Spikes on a page: inputs, rate maps and raster plots."""
+"""Spikes on a page: inputs, answers over time, rate maps and rasters."""
 
-import math
+import json
 from collections.abc import Callable
-from typing import Any
+from itertools import groupby
 
 import torch
 from torch import Tensor
 
+from transpike.errors import printable
+from transpike.report import _raster
 from transpike.report._numbers import short
 from transpike.report._pixels import image, png
-from transpike.report._section import Drawing, Map, Sample, Section, drawing
-from transpike.report._style import PAGE, library, short_name
-from transpike.workflow.record import SampleRecord, SpikeRecord
+from transpike.report._section import Sample, Section, Stretch, Strip
+from transpike.report._style import library
+from transpike.workflow.record import LayerTrain, SampleRecord, SpikeRecord
+
+COUNTED = 256  # time steps up to which the counts of every step are on the page
 
 
 def section(result: SpikeRecord) -> Section:
@@ -20,7 +24,10 @@ def section(result: SpikeRecord) -> Section:
         "more)."
     ]
     if result.steps:
-        lead.append("Raster plots: spikes of single neurons over time, the most active at the top.")
+        lead.append(
+            "Rasters: a row for each neuron, time from left to right, the most active neurons at the top; negative "
+            "spikes in another colour."
+        )
     else:
         lead.append("There are no raster plots, because layers send whole windows without the times of single spikes.")
     samples = tuple(_sample(result, number, one) for number, one in enumerate(result.samples))
@@ -34,16 +41,15 @@ def _sample(result: SpikeRecord, number: int, one: SampleRecord) -> Sample:
     words = _answer(result, one, named)
     spikes, operations = (sum(getattr(layer, key) for layer in one.layers) for key in ("spikes", "synaptic_operations"))
     alt = f"sample {number + 1}" + ("" if one.label is None else f": {named(one.label)}")
-    maps = tuple(
-        Map(
-            _heat(layer.map),
-            f"{layer.name}: {layer.spikes:,.0f} spikes, {short(layer.synaptic_operations / 1e6)} M SynOps",
-        )
-        for layer in one.layers
-    )
     right = one.label is None or one.label == one.answers[-1]
     words += f"; {spikes:,.0f} spikes and {short(operations / 1e6)} M SynOps in these layers"
-    return Sample(image(_shown(one.input)), alt, words, right, maps, _raster(one, number) if result.steps else None)
+    picture, strips = image(_shown(one.input)), tuple(_strip(layer, result.steps) for layer in one.layers)
+    if not result.steps:
+        return Sample(picture, alt, words, right, strips)
+    steps = one.timesteps[-1]
+    answers = [printable(named(answer)) for answer in one.answers] or list(map(result.metric.text, one.values))
+    data = json.dumps({"times": one.timesteps, "answers": answers}, ensure_ascii=False) if answers else ""
+    return Sample(picture, alt, words, right, strips, steps, _stretches(one, named), _raster.ticks(steps), data)
 
 
 def _answer(result: SpikeRecord, one: SampleRecord, named: Callable[[int], str]) -> str:
@@ -55,31 +61,30 @@ def _answer(result: SpikeRecord, one: SampleRecord, named: Callable[[int], str])
     return words if one.ann_answer == one.answers[-1] else f"{words} (ANN: {named(one.ann_answer)})"
 
 
-def _raster(one: SampleRecord, number: int) -> Drawing:
-    """A band of rows for each layer, a tick for each spike; negative spikes in the fourth colour."""
+def _stretches(one: SampleRecord, named: Callable[[int], str]) -> tuple[Stretch, ...]:
+    """The answers over time, equal ones in one stretch; before the first answer there is none."""
+    found, before = [], one.timesteps[0] - 1
+    if before and one.answers:
+        found.append(Stretch("", 100 * before / one.timesteps[-1], None))
+    for answer, times in groupby(zip(one.timesteps, one.answers, strict=False), key=lambda pair: pair[1]):
+        last = [t for t, _ in times][-1]
+        right = None if one.label is None else answer == one.label
+        found.append(Stretch(named(answer), 100 * (last - before) / one.timesteps[-1], right))
+        before = last
+    return tuple(found)
 
-    def paint(axes: Any) -> dict[str, str]:
-        base, marks, tops = 0, [], []
-        for layer in one.layers:
-            for sign, colour in ((1, PAGE.series[0]), (-1, PAGE.series[3])):
-                t, k = (layer.train * sign > 0).nonzero(as_tuple=True)
-                gap = torch.full((len(t),), math.nan)
-                x = torch.stack([t + 1, t + 1, gap], 1).flatten()  # one line with gaps is much smaller than many lines
-                y = torch.stack([base + k - 0.4, base + k + 0.4, gap], 1).flatten()
-                axes.plot(x, y, color=colour, linewidth=1.1, solid_capstyle="butt")
-            marks.append(base + (len(layer.neurons) - 1) / 2)
-            base += len(layer.neurons) + 2
-            tops.append(base - 1.5)
-        for top in tops[:-1]:
-            axes.axhline(top, color=PAGE.faint, linewidth=0.8)
-        axes.set_yticks(marks, [short_name(layer.name) for layer in one.layers], fontsize=8)
-        axes.set_ylim(base - 2, -1)
-        axes.set_xlim(0.3, one.timesteps[-1] + 0.7)
-        axes.set_xlabel("time step")
-        return {}
 
-    names = ", ".join(layer.name for layer in one.layers)
-    return drawing(f"raster{number}", f"Spikes of {names}.", paint, 5.6, 3.4)
+def _strip(layer: LayerTrain, steps: bool) -> Strip:
+    words = f"{layer.spikes:,.0f} spikes, {short(layer.synaptic_operations / 1e6)} M SynOps"
+    if not steps:
+        return Strip(layer.name, words, _heat(layer.map))
+    train = _raster.kept(layer.train)
+    rows, counts = train.shape[1], (train != 0).sum(1).tolist()
+    words += f"; raster of {rows} neuron{'' if rows == 1 else 's'}"
+    return Strip(
+        layer.name, words, _heat(layer.map), rows, _raster.path(train, 1), _raster.path(train, -1),
+        tuple(counts) if len(counts) <= COUNTED else (),
+    )  # fmt: skip
 
 
 def _heat(values: Tensor) -> str:

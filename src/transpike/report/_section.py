@@ -1,5 +1,6 @@
 """Components of a section of a page."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,16 +8,27 @@ from typing import Any
 from markupsafe import Markup
 
 from transpike.core.marks import Box
+from transpike.errors import printable
 from transpike.report._style import PAGE, figure, svg, theme
 from transpike.report._table import Table as Contents
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A picture with its caption, which is also the alternative text."""
+    """A picture with its caption, which is also the alternative text; ``steps``: JSON of ``Steps`` for the script."""
 
     svg: Markup
     caption: str
+    steps: str = ""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One place of a picture, in the units of its axes, that a reader can step to, and what stands there, in words."""
+
+    x: float
+    y: float
+    words: str
 
 
 @dataclass(frozen=True)
@@ -60,23 +72,47 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Map:
-    """A small picture, as a data URL."""
+class Strip:
+    """One layer on one sample: its rate map, a data URL, and its spikes over time as SVG paths.
 
-    picture: str
-    alt: str
+    The raster is ``steps`` wide and ``rows`` high, 0 rows without one. ``counts``: their spikes in each step.
+    """
+
+    name: str
+    words: str
+    map: str
+    rows: int = 0
+    positive: str = ""
+    negative: str = ""
+    counts: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """An answer that holds from one step to another: its ``width`` is a share of all steps in percent."""
+
+    text: str
+    width: float
+    right: bool | None
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One input, its answer, and the activity of the layers."""
+    """One input, its answer, and the activity of the layers.
+
+    ``steps``: 0 without rasters. ``ticks``: time steps and their places in percent. ``data``: JSON of the answers over
+    time, for the script.
+    """
 
     picture: str
     alt: str
     answer: str
     right: bool
-    maps: tuple[Map, ...]
-    raster: Drawing | None
+    strips: tuple[Strip, ...]
+    steps: int = 0
+    stretches: tuple[Stretch, ...] = ()
+    ticks: tuple[tuple[int, float], ...] = ()
+    data: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,8 +142,19 @@ class Sheet:
 
 
 @dataclass(frozen=True)
+class Command:
+    """A shell command to copy, and what it is for."""
+
+    why: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Section:
-    """In this order: sentences, figures, small figures, samples, sheets, tables, remarks, and code."""
+    """In this order: sentences, figures, small figures, samples, sheets, tables, terms, remarks, commands, and code.
+
+    ``terms``: words and their meaning.
+    """
 
     id: str
     title: str
@@ -118,7 +165,9 @@ class Section:
     samples: tuple[Sample, ...] = ()
     sheets: tuple[Sheet, ...] = ()
     tables: tuple[Table, ...] = ()
+    terms: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    commands: tuple[Command, ...] = ()
     code: str = field(default="")
 
 
@@ -154,10 +203,41 @@ def of(
 
 
 def drawing(
-    name: str, caption: str, paint: Callable[[Any], dict[str, str] | None], width: float = 4.8, height: float = 3.3
+    name: str,
+    caption: str,
+    paint: Callable[[Any], dict[str, str] | None],
+    width: float = 4.8,
+    height: float = 3.3,
+    steps: Sequence[Step] = (),
+    start: int = 0,
 ) -> Drawing:
-    """A picture for a page; ``paint(axes)`` draws it and returns its tooltips."""
+    """A picture for a page; ``paint(axes)`` draws it and returns its tooltips.
+
+    ``steps``: places that a reader can step to, in order; ``start``: index of the one that is shown first.
+    """
     with theme(PAGE):
         found = figure(width, height)
-        tips = paint(found.subplots())
-        return Drawing(Markup(svg(found, name, caption, tips)), caption)  # svg() escapes texts
+        axes = found.subplots()
+        tips = paint(axes)
+        text = Markup(svg(found, name, caption, tips))  # svg() escapes texts
+        return Drawing(text, caption, _places(axes, steps, start) if len(steps) > 1 else "")
+
+
+def _places(axes: Any, steps: Sequence[Step], start: int) -> str:
+    """JSON for the script: the vertical ends of the axes, the first step, and x, y and words of every step.
+
+    In units of the view box, points from the top left corner; drawing the picture has fixed the layout.
+    """
+    drawn = axes.figure
+    scale, height = 72 / drawn.dpi, 72 * drawn.get_size_inches()[1]
+    box = axes.get_window_extent()
+    places = axes.transData.transform([(one.x, one.y) for one in steps])
+    content = {
+        "ends": [round(height - scale * end, 1) for end in (box.y1, box.y0)],
+        "start": start,
+        "steps": [
+            [round(scale * x, 1), round(height - scale * y, 1), printable(one.words)]
+            for (x, y), one in zip(places.tolist(), steps, strict=True)
+        ],
+    }
+    return json.dumps(content, separators=(",", ":"), ensure_ascii=False)

@@ -10,7 +10,7 @@ from transpike.report import _hybrid
 from transpike.report._contents import models, operations
 from transpike.report._lines import draw as draw_table
 from transpike.report._numbers import short
-from transpike.report._style import PAPER, Palette, figure, log_ticks, short_name, theme, write_picture
+from transpike.report._style import PAPER, Palette, figure, legend_below, log_ticks, short_name, theme, write_picture
 from transpike.workflow.cost.result import THRESHOLDS, Cost, ModelCost, Point
 from transpike.workflow.evaluate.measurement import Measurement
 
@@ -128,8 +128,7 @@ def draw(result: Cost, path: str | Path) -> Path:
             front(axis, result, name, PAPER)
             axis.set_title(short_name(name))
         axes[0].set_ylabel(result.metric.axis_label)
-        if names:
-            axes[0].legend(loc="lower right")
+        legend_below(axes[0])
         write_picture(drawn, path)
     return Path(path)
 
@@ -176,9 +175,13 @@ def _height(result: Cost, point: Point) -> str:
     return f"{shown:.2f}%" if result.metric.share else result.metric.text(point.value)
 
 
-def ratios(axis: Any, result: Cost, palette: Palette) -> dict[str, str]:
-    """Draw SNN / ANN of each model as dots; bars: range when one constant is halved or doubled."""
-    shown = [one for one in reversed(result.models) if one.ratio is not None]
+def ratios(axis: Any, result: Cost, palette: Palette, judging: bool = False) -> dict[str, str]:
+    """Draw SNN / ANN of each model as dots; bars: range when one constant is halved or doubled.
+
+    ``judging``: only the models that count for the verdict.
+    """
+    models = result.judged if judging else result.models
+    shown = [one for one in reversed(models) if one.ratio is not None]
     tips = {}
     for row, one in enumerate(shown):
         assert one.ratio is not None

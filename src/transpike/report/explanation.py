@@ -9,7 +9,7 @@ from transpike.core.task import ACCURACY
 from transpike.report._contents import errors
 from transpike.report._lines import draw as draw_table
 from transpike.report._numbers import change, digits, gain
-from transpike.report._style import PAPER, Palette, figure, short_name, theme, write_picture
+from transpike.report._style import PAPER, Palette, figure, legend_below, short_name, theme, write_picture
 from transpike.workflow.explain.run import SCATTERED, Explanation, LayerError
 
 PARTS = ("carried", "clipping", "flooring", "unevenness")
@@ -79,6 +79,7 @@ def draw(result: Explanation, path: str | Path) -> Path:
             axes = grid[len(heights) - 1].subgridspec(1, len(fitted)).subplots(squeeze=False, sharey=True)[0]
             for axis, name in zip(axes, fitted, strict=True):
                 fits(axis, result, name, PAPER)
+            legend_below(axes[0])
         write_picture(drawn, path)
     return Path(path)
 
@@ -158,10 +159,11 @@ def fits(axis: Any, result: Explanation, name: str, palette: Palette) -> None:
     axis.set_xscale("log", base=2)
     axis.set_yscale("log")
     axis.set_xticks(times, [str(t) for t in times])
+    axis.minorticks_off()
+    axis.yaxis.set_major_formatter("{x:g}")
     axis.set_title(short_name(name))
     axis.set_xlabel("t")
     axis.set_ylabel("relative squared error")
-    axis.legend()
 
 
 def _rows(axis: Any, result: Explanation) -> None:

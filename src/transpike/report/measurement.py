@@ -5,7 +5,8 @@ from typing import Any
 
 from transpike.core.task import Metric
 from transpike.report._numbers import short, signed, value
-from transpike.report._style import PAPER, Palette, figure, theme, write_picture
+from transpike.report._style import PAPER, Palette, figure, reference, theme, write_picture
+from transpike.report.picture import over_steps
 from transpike.workflow.evaluate.measurement import Estimate, MeasuredAnswer, Measurement
 
 
@@ -77,22 +78,16 @@ def paint(axes: Any, result: Measurement, palette: Palette) -> None:
     known = [answer for answer in result.curve if _value(answer, metric) is not None]
     steps = [answer.total_steps for answer in known]
     colour = palette.series[0]
-    axes.plot(
-        steps, [scale * (_value(a, metric) or 0.0) for a in known], marker="o", markersize=4, color=colour, label="SNN"
-    )
+    axes.plot(steps, [scale * (_value(a, metric) or 0.0) for a in known], marker="o", markersize=4, color=colour)
     bounds = [(a.total_steps, one.low, one.high) for a in known for one in (a.metrics[metric.name],)]
     sure = [(step, scale * low, scale * high) for step, low, high in bounds if low is not None and high is not None]
     if sure:
         axes.fill_between(*zip(*sure, strict=True), color=colour, alpha=0.18, linewidth=0)
     ann = result.ann[metric.name].value if result.ann else None
     if ann is not None:
-        axes.axhline(scale * ann, color=palette.ink, linestyle="--", linewidth=1, label=f"ANN {value(ann, metric)}")
-    axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_formatter(lambda place, _: f"{place:g}")
-    axes.set_xlabel("total time steps")
+        reference(axes, scale * ann, f"ANN {value(ann, metric)}", palette)
+    over_steps(axes)
     axes.set_ylabel(f"{metric.name} in {unit}" if unit else metric.name)
-    axes.grid(alpha=0.5)
-    axes.legend()
 
 
 def _value(answer: MeasuredAnswer, metric: Metric) -> float | None:

@@ -1,13 +1,18 @@
 """Results as a self-contained HTML page, and in notebooks."""
 
+import html
+import re
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 from transpike.errors import MissingExtra, SettingError, printable
+from transpike.report import _glossary, _page_setup, decision
 from transpike.report._section import Section, Tile
 from transpike.report.cuts import text as cut_text
+from transpike.report.subject import Subject
 from transpike.report.terminal import Result, text
+from transpike.workflow.chip_fit.run import ChipFit
 from transpike.workflow.compare.comparison import Comparison
 from transpike.workflow.cost.result import Cost
 from transpike.workflow.cuts.result import Cuts
@@ -16,7 +21,7 @@ from transpike.workflow.evaluate.report import Report
 from transpike.workflow.explain.run import Explanation
 from transpike.workflow.record import SpikeRecord
 
-KINDS = (Report, Measurement, Comparison, Cost, Cuts, Explanation, SpikeRecord)
+KINDS = (Report, Measurement, Comparison, Cost, Cuts, Explanation, SpikeRecord, ChipFit)
 
 
 def page(
@@ -25,15 +30,18 @@ def page(
     title: str | None = None,
     command: str | None = None,
     remarks: tuple[str, ...] = (),
+    subject: Subject | None = None,
 ) -> str:
     """The results of one network as a self-contained HTML page: style, script and pictures are embedded.
 
-    Several evaluations share one picture; of other kinds there can be one each. ``command``: shell command that
-    reproduces the numbers, shown on the page; ``remarks``: additional notes.
+    The page begins with the decision: how many time steps suffice, and whether the spiking network saves energy.
+    Several evaluations share one picture, several chip fits one table; of other kinds there can be one each.
+    ``command``: shell command that reproduces the numbers; ``remarks``: additional notes; ``subject``: the network,
+    for its settings, its size, and commands that continue with its file.
     Raises SettingError for two results of another kind, MissingExtra without matplotlib.
     """
     found = _sorted((results,) if isinstance(results, KINDS) else tuple(results))
-    return _filled("page.html", found, title, command, remarks)
+    return _filled("page.html", found, title, command, remarks, subject)
 
 
 def fragment(result: Result) -> str:
@@ -54,6 +62,8 @@ def _sorted(results: Sequence[Result]) -> dict[type, Any]:
             reports[label] = result
         elif type(result) not in KINDS:
             raise SettingError(f"a page shows results, not {type(result).__name__}")
+        elif isinstance(result, ChipFit):
+            found.setdefault(ChipFit, []).append(result)
         elif type(result) in found:
             raise SettingError(f"a page shows one {type(result).__name__}, not two: write two pages")
         else:
@@ -69,9 +79,42 @@ def _sorted(results: Sequence[Result]) -> dict[type, Any]:
 
 
 def _filled(
-    template: str, found: dict[type, Any], title: str | None, command: str | None, remarks: tuple[str, ...] = ()
+    template: str,
+    found: dict[type, Any],
+    title: str | None,
+    command: str | None,
+    remarks: tuple[str, ...] = (),
+    subject: Subject | None = None,
 ) -> str:
     from transpike.core.version import __version__
+    from transpike.report import terminal
+
+    reports = found.get(Report)
+    judged = next(iter(reports.values())) if reports else found.get(Measurement)
+    sections, tiles = _sections(found, reports)
+    if judged is not None or subject is not None or command or remarks:
+        sections.append(_page_setup.parameters(judged, subject, command, remarks))
+    sections += _page_setup.next_steps(judged, subject)
+    tiles += [Tile(name, value) for name, value in _page_setup.sizes(subject)[:1]]
+    everything = [*(reports or {}).values(), *(one for kind, one in found.items() if kind not in (Report, ChipFit))]
+    warnings = dict.fromkeys(line for one in everything for line in terminal.warned(one))
+    environment = _environment()
+    source = environment.loader.get_source
+    content: dict[str, Any] = {
+        "title": title or _title(found), "decision": _decision(found, judged), "meta": _meta(judged, subject),
+        "warnings": list(warnings), "tiles": tiles, "sections": sections, "version": __version__,
+        "style": _raw(source(environment, "style.css")[0]), "script": _raw(source(environment, "page.js")[0]),
+    }  # fmt: skip
+    drawn = environment.get_template(template)
+    text = drawn.render(content)
+    if template != "page.html" or not (terms := _glossary.used(_words(text))):
+        return text
+    glossary = Section("glossary", "Glossary", terms=terms)
+    return drawn.render(content | {"sections": [*sections, glossary]})
+
+
+def _sections(found: dict[type, Any], reports: dict[str, Report] | None) -> tuple[list[Section], list[Tile]]:
+    """The sections of all results, and the key figures."""
     from transpike.report import (
         _page_comparison,
         _page_cost,
@@ -80,50 +123,66 @@ def _filled(
         _page_explanation,
         _page_measurement,
         _page_record,
-        terminal,
     )
 
     sections: list[Section] = []
     tiles: list[Tile] = []
-    sentences: list[str] = []
-    reports = found.get(Report)
     if reports:
-        first = next(iter(reports.values()))
         sections += _page_evaluation.sections(reports)
-        tiles += _page_evaluation.tiles(first)
-        sentences.append(_page_evaluation.summary(first))
+        tiles += _page_evaluation.tiles(next(iter(reports.values())))
     if Measurement in found:
-        sections += _page_measurement.sections(
-            found[Measurement], None if reports else command, () if reports else remarks, bool(reports)
-        )
-        sentences.append(_page_measurement.summary(found[Measurement]))
+        sections += _page_measurement.sections(found[Measurement], bool(reports))
+        tiles += [] if reports else _page_measurement.tiles(found[Measurement])
     if Cost in found:
-        sections.insert(2, _page_cost.section(found[Cost]))
+        place = next((n for n, one in enumerate(sections) if one.id == "layers"), 0)
+        sections.insert(place, _page_cost.section(found[Cost]))
         tiles.append(_page_cost.tile(found[Cost]))
-        sentences.append(f"{found[Cost].verdict}.")
-    alone = not reports and Measurement not in found
     if Explanation in found:
-        sections.append(_page_explanation.section(found[Explanation], alone))
-        sentences += _page_explanation.lead(found[Explanation], alone)[:1]
+        sections.append(_page_explanation.section(found[Explanation], _alone(found)))
     if Cuts in found:
         sections.append(_page_cuts.section(found[Cuts]))
-        sentences += cut_text(found[Cuts]).splitlines()[:1] if alone else []
     if SpikeRecord in found:
         sections.append(_page_record.section(found[SpikeRecord]))
     if Comparison in found:
         sections.append(_page_comparison.section(found[Comparison]))
-        sentences += [_page_comparison.summary(found[Comparison])] if alone else []
-    if reports:
-        sections.append(_page_evaluation.provenance(reports, command, remarks))
-    everything = [*(reports or {}).values(), *(one for kind, one in found.items() if kind is not Report)]
-    warnings = dict.fromkeys(line for one in everything for line in terminal.warned(one))
-    environment = _environment()
-    source = environment.loader.get_source
-    return environment.get_template(template).render(
-        title=title or _title(found), summary=" ".join(sentences), warnings=list(warnings),
-        tiles=tiles, sections=sections, version=__version__,
-        style=_raw(source(environment, "style.css")[0]), script=_raw(source(environment, "page.js")[0]),
-    )  # fmt: skip
+    if ChipFit in found:
+        sections.append(_page_setup.chips(found[ChipFit]))
+    return sections, tiles
+
+
+def _alone(found: dict[type, Any]) -> bool:
+    """True without an evaluation."""
+    return Report not in found and Measurement not in found
+
+
+def _decision(found: dict[type, Any], judged: Report | Measurement | None) -> list[str]:
+    """What the page begins with: the decision, or what other results say first."""
+    from transpike.report import _page_comparison, _page_explanation
+
+    sentences = list(decision.sentences(judged, found.get(Cost)))
+    if sentences:
+        return sentences
+    if Explanation in found:
+        sentences += _page_explanation.lead(found[Explanation], True)[:1]
+    if Cuts in found:
+        sentences += cut_text(found[Cuts]).splitlines()[:1]
+    if Comparison in found:
+        sentences.append(_page_comparison.summary(found[Comparison]))
+    return sentences
+
+
+def _meta(judged: Report | Measurement | None, subject: Subject | None) -> list[str]:
+    """What was measured, on how many samples, and the file."""
+    known = [] if judged is None else [judged.recipe, judged.schedule, f"n = {judged.samples:,} samples"]
+    if judged is not None and judged.provenance.get("seed") is not None:
+        known.append(f"seed {judged.provenance['seed']}")
+    return known + [value for name, value in _page_setup.sizes(subject) if name == "file"]
+
+
+def _words(page: str) -> str:
+    """The text of a page, without its pictures."""
+    body = page[page.index("<body") :]
+    return html.unescape(re.sub(r"(?s)<(script|svg)\b.*?</\1>|<[^>]*>", " ", body))
 
 
 def _title(found: dict[type, Any]) -> str:

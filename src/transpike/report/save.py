@@ -11,8 +11,10 @@ from transpike.report._contents import tables
 from transpike.report._style import library
 from transpike.report.page import KINDS, page
 from transpike.report.picture import draw
+from transpike.report.subject import Subject
 from transpike.report.terminal import Result, text
 from transpike.results.writing import check_writable, write_atomically
+from transpike.workflow.chip_fit.run import ChipFit
 from transpike.workflow.compare.comparison import Comparison
 from transpike.workflow.cost.result import Cost
 from transpike.workflow.cuts.result import Cuts
@@ -23,7 +25,7 @@ from transpike.workflow.record import SpikeRecord
 
 NAMES = {
     Report: "report", Comparison: "comparison", Cost: "cost", Explanation: "explanation", SpikeRecord: "spikes",
-    Measurement: "measurement", Cuts: "cuts",
+    Measurement: "measurement", Cuts: "cuts", ChipFit: "chip_fit",
 }  # fmt: skip
 
 
@@ -78,19 +80,20 @@ def save(
     title: str | None = None,
     command: str | None = None,
     remarks: tuple[str, ...] = (),
+    subject: Subject | None = None,
 ) -> Path:
     """Write ``result`` by file extension: page (.html), every number (.json), text (.txt), tables, or a picture.
 
     Tables are .csv (all digits, every t), .md or .tex (booktabs), pictures .png, .svg or .pdf. Several results are
-    written to one file, except a picture. ``title``, ``command`` (which reproduces the numbers) and
-    ``remarks`` are for the page.
+    written to one file, except a picture. ``title``, ``command`` (which reproduces the numbers),
+    ``remarks`` and ``subject`` are for the page.
     Raises SettingError for other extensions, and for pictures of more than one result.
     """
     path = Path(path)
     many = (result,) if isinstance(result, KINDS) else tuple(result)
-    kind = _format(path, len(many) == 1 and not isinstance(many[0], SpikeRecord))
+    kind = _format(path, len(many) == 1 and not isinstance(many[0], SpikeRecord | ChipFit))
     if kind in PAGES:
-        write_atomically(path, page(many, title=title, command=command, remarks=remarks).encode())
+        write_atomically(path, page(many, title=title, command=command, remarks=remarks, subject=subject).encode())
     elif kind == ".json":
         content = many[0].to_json() if isinstance(result, KINDS) else to_json(many)
         write_atomically(path, json.dumps(content, indent=1).encode())

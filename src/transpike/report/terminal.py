@@ -9,6 +9,7 @@ from transpike.report._console import escaping, standard
 from transpike.report._contents import curve, details, layers, metrics
 from transpike.report._lines import draw
 from transpike.report._numbers import change, short
+from transpike.workflow.chip_fit.run import ChipFit
 from transpike.workflow.compare.comparison import Comparison
 from transpike.workflow.cost.result import Cost
 from transpike.workflow.cuts.result import Cuts
@@ -18,7 +19,7 @@ from transpike.workflow.evaluate.report import Report
 from transpike.workflow.explain.run import Explanation
 from transpike.workflow.record import SampleRecord, SpikeRecord
 
-Result = Report | Measurement | Comparison | Cost | Cuts | Explanation | SpikeRecord
+Result = Report | Measurement | Comparison | Cost | Cuts | Explanation | SpikeRecord | ChipFit
 
 
 def show(report: Result, console: Console | None = None) -> None:
@@ -46,7 +47,8 @@ def show(report: Result, console: Console | None = None) -> None:
 
 def warned(report: Result) -> list[str]:
     """Warnings about the inputs, as sentences; they come before everything else."""
-    return [printable(f"Warning: {warning}.") for warning in report.warnings]
+    warnings = () if isinstance(report, ChipFit) else report.warnings
+    return [printable(f"Warning: {warning}.") for warning in warnings]
 
 
 def text(report: Result) -> str:
@@ -63,6 +65,8 @@ def _text(report: Result) -> str:
         return explanation.text(report)
     if isinstance(report, Cuts):
         return cuts.text(report)
+    if isinstance(report, ChipFit):
+        return str(report)
     if isinstance(report, SpikeRecord):
         return "\n".join(_sample(report, number, one) for number, one in enumerate(report.samples, 1))
     if isinstance(report, Measurement):

@@ -1,9 +1,8 @@
 """The parts of the training loops of ``transpike.train`` and ``transpike.finetune``, also for custom loops."""
 
-from transpike.training import checkpoint, ranks, schedule, settings
+from transpike.training import checkpoint, loggers, ranks, schedule, settings
 from transpike.training.source import (
     augmentation,
-    board,
     learners,
     loop,
     optimisers,
@@ -24,13 +23,13 @@ __all__ = [
     "GradR",
     "Reconstruct",
     "augmentation",
-    "board",
     "checkpoint",
     "connectivity",
     "finetuning",
     "gain",
     "layerwise",
     "learners",
+    "loggers",
     "loop",
     "losses",
     "optimisers",

@@ -53,13 +53,14 @@ class MeasuredRow(Row):
 class State:
     """The state of a training besides network and optimiser; ``best`` are the tensors after ``best_epoch``.
 
-    ``scaler``: state of the loss scaler in float16, else empty.
+    ``scaler``: state of the loss scaler in float16, else empty. ``logs``: what loggers need to resume, by their name.
     """
 
     history: list[Row]
     best_epoch: int
     best: dict[str, Tensor]
     scaler: dict[str, Any] = field(default_factory=dict)
+    logs: dict[str, str] = field(default_factory=dict)
 
 
 def save(
@@ -89,6 +90,7 @@ def save(
         "scaler": json.dumps(state.scaler),
         "preprocessing": json.dumps(settings["preprocessing"]),
         "spec": settings["spec"],
+        **({"logs": json.dumps(state.logs)} if state.logs else {}),
     }
     _write(path, tensors, metadata)
 
@@ -116,6 +118,7 @@ def load(
         rows = [(MeasuredRow if "metric" in row else Row)(**row) for row in history]
         best_epoch = int(json.loads(metadata["progress"])["best_epoch"])
         scaler = dict(json.loads(metadata["scaler"]))
+        logs = {str(name): str(value) for name, value in dict(json.loads(metadata.get("logs", "{}"))).items()}
         if wrong := [text for row in rows for text in wrong_fields(type(row), vars(row))]:
             raise ValueError(f"its history: {'; '.join(wrong[:3])}")
         if not 0 <= best_epoch <= len(rows) or not all(fits(value, float) for value in scaler.values()):
@@ -150,7 +153,7 @@ def load(
             raise ValueError("its best weights are not those of the network")
     except (KeyError, RuntimeError, ValueError, TypeError) as error:
         raise CheckpointError(f"{path} is damaged: {error}. Delete it to restart") from error
-    return State(rows, best_epoch, best, scaler)
+    return State(rows, best_epoch, best, scaler, logs)
 
 
 def _lacking(optimiser: torch.optim.Optimizer) -> set[str]:

@@ -87,7 +87,8 @@ def convert(
     in about as many forward passes of a sample through the source network, which never falls. Inside of
     ``distributed_samples`` the processes of torchrun share the calibration data for thresholds from activations;
     corrections that simulate spikes run whole in each of them. ``checkpoint``: the file that a reconstruction updates
-    repeatedly, and from which it resumes, with the same network as without an interruption.
+    repeatedly, and from which it resumes, with the same network as without an interruption; of several
+    processes the first one writes it.
 
     Raises UnsupportedModel, DataError, SettingError and NotExact; a message names the place and the remedy.
     """
@@ -95,7 +96,8 @@ def convert(
     for name, value in (("seed", seed), ("calibration_samples", calibration_samples or 0)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise SettingError(f"{name} must be an integer of at least 0, not {value!r}")
-    check_writable(checkpoint, make_folder=True, read_again=True)
+    ranks = processes()
+    ranks.in_first(lambda: check_writable(checkpoint, make_folder=True, read_again=True))
     selection = Selection.of(spiking)
     entrance = Entrance(model, recipe, calibration, preprocessing)
     batches = calibration_batches(calibration, entrance, limit=calibration_samples, names=entrance.names)
@@ -111,7 +113,6 @@ def convert(
         if input_bits is not None:
             source, batches = entrance.made_whole(input_bits, source, batches)
         source, largest = entrance.described(source, batches)
-        ranks = processes()
         given = {"recipe": recipe, "spiking": selection.patterns, "seed": seed, "exact grid": exact_grid}
         check_alike(ranks, source, calibration={str(i): batch for i, batch in enumerate(batches)}, **given)
         split = parts(source, selection)
@@ -130,7 +131,7 @@ def convert(
         context = Context(
             layers, entering, recipe.timesteps, seed, encoder, recipe.schedule, frames, remarks, kernels=compiled,
             each=lambda run, parts: shared(ranks, map(Batch.of, parts), lambda batch: run(batch.content)),
-            checkpoint=None if checkpoint is None else Path(checkpoint),
+            checkpoint=None if checkpoint is None else Path(checkpoint), writes=ranks.first,
         )  # fmt: skip
         passes = recipe.passes
         rating = (RATED_SAMPLES[1] + 1) * min(recipe.timesteps, RATED_STEPS)

@@ -57,14 +57,18 @@ def check_alike(ranks: Ranks, network: SNN | Graph, **settings: object) -> None:
 
     A setting may be a dictionary of tensors.
     """
-    if ranks.count == 1:
-        return
+    if ranks.count > 1:
+        ranks.check_same(facts(network, **settings))
+
+
+def facts(network: SNN | Graph, **settings: object) -> dict[str, str]:
+    """What a call works on, as text by name: the network by a checksum, and each setting."""
     graphs = {"": network.graph, "source.": network.source} if isinstance(network, SNN) else {"": network}
     tensors = {f"{place}{name}": value for place, graph in graphs.items() for name, value in graph.parameters().items()}
     form = [str(network.graph), str(network.recipe), repr(network.exit)] if isinstance(network, SNN) else [str(network)]
     checksum = hashlib.sha256("\n".join((digest(tensors), *map(_text, form))).encode()).hexdigest()[:12]
     told = {"the network": f"that with the checksum {checksum}"}
-    ranks.check_same(told | {name: _text(value) for name, value in settings.items()})
+    return told | {name: _text(value) for name, value in settings.items()}
 
 
 def _text(value: object) -> str:

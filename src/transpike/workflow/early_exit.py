@@ -11,6 +11,7 @@ from torch import Tensor
 
 from transpike import exits
 from transpike.core.exit import FIT_SHARE, Exit, ExitPolicy, ExitScore, class_logits
+from transpike.core.input_check import InputCheck, InputChecks
 from transpike.core.registry import hint
 from transpike.core.spelling import unknown
 from transpike.core.structure import Structure
@@ -26,7 +27,8 @@ from transpike.workflow.distributed import check_alike, processes
 from transpike.workflow.hybrid import refuse_hybrid
 from transpike.workflow.judged import Judged
 from transpike.workflow.judged import asked as judgement
-from transpike.workflow.shared_batches import Batch, numbered, shared
+from transpike.workflow.resumable.run import added
+from transpike.workflow.shared_batches import Batch
 
 CANDIDATES = 400
 COUNTS, SHORTEST = (6, 16), 8  # checkpoints of short and of long runs, in chunks of 8 steps or more
@@ -183,10 +185,10 @@ def _answers(
     progress: Callable[[int, int | None], None] | None,
 ) -> tuple[Tensor, Tensor, tuple[str, ...]]:
     """(checkpoints + 1, samples, classes) logits, float64, the last row after T steps; targets; warnings."""
-    chosen, parts, targets = engine_named(engine), [], []
+    chosen, ranks = engine_named(engine), processes()
     rows = torch.tensor([*policy.checkpoints, policy.timesteps]) - 1
     total = len(data.indices) if isinstance(data, Batches) else None
-    done, inputs, ranks = 0, snn.input_check(), processes()
+    tally = _Answered(snn.input_check())
 
     def run(batch: Batch) -> tuple[Any, Tensor, Tensor]:
         assert batch.content is not None
@@ -196,24 +198,48 @@ def _answers(
             raise DataError("an exit needs targets: pass batches of (input, target)")
         ids = torch.arange(batch.first, batch.first + len(x))
         prepared = snn.prepare(x)
-        seen = inputs.observe(prepared)
+        seen: Any = tally.inputs.observe(prepared)
         if ranks.count == 1:  # before the run
-            inputs.count(seen)
+            tally.inputs.count(seen)
+            seen = None
         trace = snn.run_prepared(prepared, policy.timesteps, chosen, ids, (), False)
         logits = judged.part(trace.logits[rows].double().cpu())
         return seen, logits, task.check(tuple(logits.shape[2:]), len(x), y.cpu())
 
-    for seen, logits, y in shared(ranks, numbered(data, snn.sample_shape, ranks), run):
-        if ranks.count > 1:
-            inputs.count(seen)
-        parts.append(logits)
-        targets.append(y)
-        done += len(y)
+    asked = {"steps": rows.tolist(), "engine": engine, "task": task, "output": judged.name}
+    for _ in added("fit_exit", tally, snn, data, run, asked):
         if progress is not None:
-            progress(done, total)
-    if not parts:
+            progress(tally.samples, total)
+    if not tally.samples:
         raise DataError("there are no samples to fit an exit with")
-    return torch.cat(parts, 1), torch.cat(targets), inputs.finished()
+    return torch.cat(tally.logits, 1), torch.cat(tally.targets), tally.inputs.finished()
+
+
+class _Answered:
+    """The answers and targets of all batches, and how the inputs look."""
+
+    def __init__(self, inputs: InputCheck | InputChecks) -> None:
+        self.inputs, self.logits, self.targets = inputs, list[Tensor](), list[Tensor]()
+
+    @property
+    def samples(self) -> int:
+        return sum(map(len, self.targets))
+
+    def merge(self, part: tuple[Any, Tensor, Tensor]) -> None:
+        """Add a batch; what was observed of its inputs is None where it is counted already."""
+        seen, logits, y = part
+        if seen is not None:
+            self.inputs.count(seen)
+        self.logits.append(logits)
+        self.targets.append(y)
+
+    def state(self) -> tuple[Any, ...]:
+        return self.inputs.state(), torch.cat(self.logits, 1), torch.cat(self.targets)
+
+    def restore(self, state: tuple[Any, ...]) -> None:
+        inputs, logits, y = state
+        self.inputs.restore(inputs)
+        self.logits, self.targets = [logits], [y]
 
 
 def _temperature(logits: Tensor, y: Tensor) -> float:

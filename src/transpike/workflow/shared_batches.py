@@ -5,16 +5,17 @@ import itertools
 import math
 import pickle
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from transpike.core.inputs import InputNames, Inputs
 from transpike.data import Batches, Split
-from transpike.data.batches import PART, with_targets
+from transpike.data.batches import PART, is_array, with_targets
 from transpike.errors import DataError
 from transpike.training.ranks import Ranks, packed
 from transpike.workflow.distributed import alone
@@ -41,15 +42,19 @@ class Batch:
         return cls(0, len(part), part)
 
 
-def numbered(data: Any, shape: Any, ranks: Ranks, limit: int | None = None) -> Iterator[Batch]:
+def numbered(
+    data: Any, shape: Any, ranks: Ranks, limit: int | None = None, *, skip: int = 0, marked: bool = False
+) -> Iterator[Batch]:
     """The batches of ``data`` (see with_targets), the last one cut so that there are ``limit`` samples.
 
-    Of a data set with batches that can be read apart a process reads only its own; it goes through all other data.
+    Of a data set with batches that can be read apart a process reads only its own; it goes through all other data. The
+    first ``skip`` batches have no content. ``marked``: batches have a mark in a single process too, the same for any
+    number of processes, which includes targets, and the content of the first batch.
     """
     first = 0
     if limit is not None and limit < 1:
         return
-    for size, mark, content in _entries(data, shape, ranks):
+    for size, mark, content in _entries(data, shape, ranks, skip, marked):
         kept = size if limit is None else min(size, limit - first)
         if content is not None and kept < size:
             content = content[0][:kept], content[1]
@@ -59,20 +64,27 @@ def numbered(data: Any, shape: Any, ranks: Ranks, limit: int | None = None) -> I
             return
 
 
-def _entries(data: Any, shape: Any, ranks: Ranks) -> Iterator[tuple[int, int, tuple[Any, Any] | None]]:
+def _entries(
+    data: Any, shape: Any, ranks: Ranks, skip: int, marked: bool
+) -> Iterator[tuple[int, int, tuple[Any, Any] | None]]:
     """(samples, mark, content) of each batch."""
-    if ranks.count > 1 and not isinstance(shape, InputNames):
+    if (ranks.count > 1 or marked) and not isinstance(shape, InputNames):
         data = data.batches(PART) if isinstance(data, Split) else data
         if isinstance(data, Batches):
             for number, chosen in enumerate(data.indices.split(data.size)):
-                own = Batches(data.split, chosen, data.size) if number % ranks.count == ranks.rank else None
+                mine = number >= skip and (number - skip) % ranks.count == ranks.rank
+                whole, content = marked and number == 0, None
+                if mine or whole:
+                    content = next(with_targets(Batches(data.split, chosen, data.size), shape))
                 # of samples that were not read only the place and the label are known
-                mark = _mark(chosen, torch.as_tensor(data.split.labels[chosen]))
-                yield len(chosen), mark, None if own is None else next(with_targets(own, shape))
+                known = (chosen, torch.as_tensor(data.split.labels[chosen]))
+                mark = _mark(*known, *_parts(content[0])) if whole and content is not None else _mark(*known)
+                yield len(chosen), mark, content if mine else None
             return
-    for x, given in with_targets(data, shape):
-        parts = tuple(x.values.values()) if isinstance(x, Inputs) else (x,)
-        yield len(x), _mark(*parts) if ranks.count > 1 else 0, (x, given)
+    for number, (x, given) in enumerate(with_targets(data, shape)):
+        mark = _mark(*_parts(x)) if ranks.count > 1 or marked else 0
+        mark = zlib.crc32(_target_bytes(given), mark) if marked else mark
+        yield len(x), mark, (x, given) if number >= skip else None
 
 
 def shared(ranks: Ranks, batches: Iterable[Batch], run: Callable[[Batch], Result]) -> Iterator[Result]:
@@ -166,6 +178,25 @@ def loaded(data: bytes) -> Any:
         parts = values.split([math.prod(shapes[number]) for number in numbers])
         tensors |= {number: part.view(shapes[number]) for number, part in zip(numbers, parts, strict=True)}
     return _Loader(written, [tensors[number] for number in range(len(shapes))]).load()
+
+
+def _parts(x: Any) -> tuple[Tensor, ...]:
+    """Each of several inputs, or the only one."""
+    return tuple(x.values.values()) if isinstance(x, Inputs) else (x,)
+
+
+def _target_bytes(given: Any) -> bytes:
+    """What tells targets of any form, also those of several outputs, from others."""
+    if isinstance(given, Mapping):
+        given = tuple(part for item in given.items() for part in item)
+    if isinstance(given, (tuple, list)) and any(map(is_array, given)):
+        return b"".join(map(_target_bytes, given))
+    if isinstance(given, Tensor):
+        return _bytes(given)
+    plain = np.asarray(given) if is_array(given) else None
+    if plain is not None and not plain.dtype.hasobject:
+        return plain.tobytes()
+    return repr(given if plain is None else plain.tolist()).encode("utf-8", "surrogatepass")
 
 
 def _mark(*tensors: Tensor) -> int:

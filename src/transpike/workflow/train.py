@@ -24,11 +24,11 @@ from transpike.results.writing import check_writable
 from transpike.tasks import Classification, task_given
 from transpike.training import checkpoint as files
 from transpike.training import ranks
+from transpike.training.loggers import Logs, LogTo
 from transpike.training.settings import Training, check_images, fingerprint, origins
 from transpike.training.source import augmentation, learners, loop, penalties
 from transpike.training.source import precision as precisions
 from transpike.training.source import stages as phases
-from transpike.training.source.board import Board, check_logs
 from transpike.training.source.criterion import Criterion
 from transpike.training.source.loop import Progress
 from transpike.training.source.optimisers import optimiser as optimiser_named
@@ -61,7 +61,7 @@ class TrainingResult:
         return {key: found[key] for key in found if self.metric != ACCURACY or key not in ("metric", "test_value")}
 
 
-@takes_settings(Training, spec='notes={"spec": …}')
+@takes_settings(Training, spec='notes={"spec": …}', tensorboard='log_to="tensorboard:FOLDER"')
 def train(
     module: nn.Module,
     dataset: Any,
@@ -71,7 +71,7 @@ def train(
     checkpoint: str | Path | None = None,
     weights: str | Path | None = None,
     resume: bool = True,
-    tensorboard: str | Path | None = None,
+    log_to: LogTo = None,
     notes: Mapping[str, str] | None = None,
     progress: Callable[[Progress | Row], None] | None = None,
     threads: int | None = None,
@@ -92,10 +92,12 @@ def train(
     ``resume``, a run continues from an existing checkpoint and ends bit-identical to an uninterrupted run of the same
     seed (on CPUs, with the same ``threads``). ``weights`` is written at the end, by default next to the checkpoint as
     NAME.weights.safetensors. ``notes``, text by name, are written to both; the note "spec" identifies the network.
-    ``tensorboard`` is a folder for logs. ``progress`` receives a Progress every step and a Row every epoch.
+    ``log_to`` gets the numbers of every epoch: "csv:FILE", "tensorboard:FOLDER", "wandb:PROJECT", a logger of
+    Lightning, or several of them; a resumed run continues its logs. ``progress`` receives a Progress every step and a
+    Row every epoch.
 
     Raises SettingError (also for a checkpoint with other settings), DataError (no images, a loss that is not
-    finite), CheckpointError (a damaged or old checkpoint), or MissingExtra (torchvision, tensorboard).
+    finite), CheckpointError (a damaged or old checkpoint), or MissingExtra (torchvision, tensorboard, wandb).
     """
     chosen, others = settings_given(Training, settings), dict(notes or {})
     dataset = dataset_of(dataset, chosen.task)
@@ -134,8 +136,8 @@ def train(
     precisions.check(chosen.precision, group.device)
     if taken := sorted(set(others) & set(OWN_NOTES)):
         raise SettingError(f"the note name {taken[0]!r} is reserved; use another name")
-    if tensorboard:
-        check_logs(tensorboard)  # fails before the work, and in every process
+    logs = Logs(log_to)
+    group.in_first(logs.check)  # fails before the work, and in every process
     path = Path(checkpoint) if checkpoint else None
     if path and not weights:
         weights = path.with_suffix(".weights.safetensors")
@@ -145,7 +147,7 @@ def train(
 
     def check_files() -> None:
         check_writable(path, make_folder=True, read_again=True)
-        check_writable(path, weights, make_folder=True)
+        check_writable(path, weights, *logs.paths, make_folder=True)
 
     group.in_first(check_files)
     module.to(group.device)
@@ -181,9 +183,8 @@ def train(
         stack.enter_context(loop.using_threads(threads))
         stack.callback(penalties.forget, module)
         stack.enter_context(learners.alone(module, chosen.learn, parameters))
-        board = Board(tensorboard, len(state.history)) if tensorboard and group.first else None
-        if board:
-            stack.callback(board.close)
+        if group.first:
+            stack.enter_context(logs).begin(state, facts)
         stack.enter_context(ranks.synchronised(module, group, chosen.sync_batchnorm))
         kept = order[held_out:]
         one = loop.Loop(module, dataset, criterion, kept, steps, preprocessing, scaling, group, facts, progress)
@@ -210,8 +211,8 @@ def train(
             if path and log:
                 files.save(path, facts, module, steps, parameters, state)
                 files.write_log(log, state.history)
-            if board:
-                board.write(row)
+            if group.first:
+                logs.write(row)
             if progress and group.first:
                 progress(row)
         phases.enter(module, facts["stages"], chosen.epochs)

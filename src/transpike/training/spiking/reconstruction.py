@@ -212,7 +212,7 @@ class _Reconstruction:
             rate = self.optimiser.param_groups[0]["lr"] / self.optimiser.param_groups[0]["initial_lr"]
             seconds = round(time.perf_counter() - start, 3)
             state.history.append(files.Row(stage + 1, rate, loss, None, error, None, seconds))
-            if path is not None:
+            if path is not None and self.context.writes:
                 files.save(path, facts, self.module, self.optimiser, self.trained, state)
         return self._result(state, before)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from transpike import chips
 from transpike.chips import Chip
+from transpike.results.notebook import Shown
 from transpike.snn import SNN, takes_snn
 from transpike.workflow.chip_fit.checks import CHECKS, spiking_neurons
 from transpike.workflow.hybrid import analogue_layers
@@ -28,7 +29,7 @@ class Misfit:
 
 
 @dataclass(frozen=True)
-class ChipFit:
+class ChipFit(Shown):
     """Violated limits of a chip, all limits that were checked, and limits without a public source."""
 
     target: Chip

@@ -12,7 +12,7 @@ from transpike.core.task import Metric
 from transpike.errors import FileError, TranspikeError
 from transpike.workflow.compare.inputs import sha256
 from transpike.workflow.compare.rows import MeasuredRow, Refusal, Row, Scored, check_rows
-from transpike.workflow.compare.store import Store
+from transpike.workflow.compare.store import Entry, Store, store_at
 from transpike.workflow.compare.units import Unit, Work
 from transpike.workflow.evaluate.measurement import Estimate
 
@@ -20,6 +20,13 @@ from transpike.workflow.evaluate.measurement import Estimate
 def file_name(work: Work, unit: Unit) -> str:
     """The name of the file of this unit, by everything that its results depend on."""
     return f"{unit.recipe.name}-{sha256(_text(work.key(unit)).encode())[:24]}.json"
+
+
+def checkpoint_of(work: Work, unit: Unit) -> Entry | None:
+    """The file in the store from which this unit continues; None without a store, and where nothing is kept."""
+    if not work.store or not unit.kept:
+        return None
+    return Entry(store_at(work.store), file_name(work, unit).removesuffix(".json") + ".checkpoint.safetensors")
 
 
 def keep(store: Store, work: Work, unit: Unit, content: dict[str, Any]) -> None:

@@ -23,21 +23,33 @@ from transpike.workflow.early_exit import fit_exit
 from transpike.workflow.evaluate.measurement import Estimate, Measurement
 from transpike.workflow.evaluate.report import Report
 from transpike.workflow.evaluate.run import evaluate
+from transpike.workflow.resumable.file import Place
+from transpike.workflow.resumable.run import resumable_at
 from transpike.workflow.sharing import Shared, sharing
 
 REFUSALS = (SettingError, UnsupportedModel, DataError, NotExact)
 """Errors that recur for a recipe, and are stored; others may be temporary."""
+EVERY = 60.0
+"""Seconds of a unit between two writes of what its batches have added up to."""
 
 
 def measure(
-    work: Work, unit: Unit, opened: Opened, tell: Callable[[int], None] = lambda samples: None
-) -> dict[str, Any]:
+    work: Work, unit: Unit, opened: Opened, tell: Callable[[int], None] = lambda samples: None,
+    place: Place | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Convert and evaluate; returns the results, or the reason of a refusal, as plain data.
 
-    ``tell`` is called with the number of samples that have been evaluated.
+    ``tell`` is called with the number of samples that have been evaluated. ``place``: where finished batches are kept
+    while the unit runs, and from which it continues after its process was lost.
     """
-    source, calibration, data, fitting = opened
     start = time.perf_counter()
+    with resumable_at(place, every=EVERY, forgiving=True):
+        content = _measured(work, unit, opened, tell)
+    return {**content, "seconds": round(time.perf_counter() - start, 3)}
+
+
+def _measured(work: Work, unit: Unit, opened: Opened, tell: Callable[[int], None]) -> dict[str, Any]:
+    source, calibration, data, fitting = opened
     try:
         with sharing(_shared(work.inputs)):
             snn = convert(
@@ -62,7 +74,7 @@ def measure(
                 task=work.task,
                 progress=lambda done, _: tell(done),
             )
-        content = _found(snn, report, work.task)
+        content: dict[str, Any] = _found(snn, report, work.task)
         if snn.schedule.every_step and max(unit.answers) > 1:
             for wish in work.exits:
                 try:
@@ -72,8 +84,8 @@ def measure(
         elif work.exits:
             content["common"]["remarks"].append("no early exit: a run gives only one answer")
     except REFUSALS as error:
-        content = {"refused": str(error)}
-    return {**content, "seconds": round(time.perf_counter() - start, 3)}
+        return {"refused": str(error)}
+    return content
 
 
 def release() -> None:
@@ -100,7 +112,7 @@ def _found(snn: SNN, report: Report | Measurement, task: Task) -> dict[str, Any]
         "remarks": [*report.warnings, *report.remarks],
     }
     if isinstance(report, Measurement):
-        return {"samples": report.samples, "common": common | _known(report), "cells": _measured(report, task)}
+        return {"samples": report.samples, "common": common | _known(report), "cells": _of_metrics(report, task)}
     common["ann_accuracy"] = report.ann_accuracy
     cells = []
     for answer in report.curve:
@@ -119,7 +131,7 @@ def _known(report: Measurement) -> dict[str, Any]:
     }
 
 
-def _measured(report: Measurement, task: Task) -> list[dict[str, Any]]:
+def _of_metrics(report: Measurement, task: Task) -> list[dict[str, Any]]:
     """One cell per answer, with the statistics of the samples as float64."""
     cells = []
     for answer in report.curve:

@@ -25,7 +25,8 @@ PUT_WHOLE = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss", "memory"}
 class Store(ABC):
     """Files by name. Several processes may write at once: a file is there whole or not at all, and the last one wins.
 
-    ``read`` gives None for a file that is not there. Both raise FileError where the system refuses.
+    ``read`` gives None for a file that is not there, and ``remove`` does nothing. All raise FileError where the system
+    refuses.
     """
 
     @abstractmethod
@@ -33,6 +34,9 @@ class Store(ABC):
 
     @abstractmethod
     def write(self, name: str, data: bytes) -> None: ...
+
+    @abstractmethod
+    def remove(self, name: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,12 @@ class Folder(Store):
 
     def write(self, name: str, data: bytes) -> None:
         write_atomically(self.path / name, data)
+
+    def remove(self, name: str) -> None:
+        try:
+            (self.path / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise FileError(f"{self.path / name} cannot be removed: {error.strerror or error}") from error
 
 
 @dataclass(frozen=True)
@@ -94,11 +104,39 @@ class Remote(Store):
         except Exception as error:
             raise self._refused("written", name, error) from error
 
+    def remove(self, name: str) -> None:
+        try:
+            self.files.rm_file(f"{self.path}/{name}")
+        except FileNotFoundError:
+            return
+        except Exception as error:
+            raise self._refused("removed", name, error) from error
+
     def _refused(self, what: str, name: str, error: Exception) -> FileError:
         reason = f"{type(error).__name__}: {error}"[:300]
         return FileError(
             f"{name} cannot be {what} in the store {self.url} ({reason}): check the address and the credentials"
         )
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file of a store."""
+
+    store: Store
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.name} of the store {self.store}"
+
+    def read(self) -> bytes | None:
+        return self.store.read(self.name)
+
+    def write(self, data: bytes) -> None:
+        self.store.write(self.name, data)
+
+    def remove(self) -> None:
+        self.store.remove(self.name)
 
 
 def store_at(place: str | Path) -> Store:

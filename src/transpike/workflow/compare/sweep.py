@@ -84,7 +84,7 @@ class Sweep:
         inputs = write_inputs(folder, source, raw, tests, Checked(entered, fitting, judge("exit_data"), enough))
         work = Work(
             inputs, preprocessing, chosen.exact_grid, chosen.engine, chosen.memory, chosen.seed, chosen.energy,
-            chosen.exits, task, chosen.any_input, judged.name, chosen.spiking,
+            chosen.exits, task, chosen.any_input, judged.name, chosen.spiking, "" if store is None else str(store),
         )  # fmt: skip
         codes = {
             name: outside_code(recipe, source, preprocessing, chosen.energy, chosen.exits, task)

@@ -43,7 +43,10 @@ class Unit:
 
 @dataclass(frozen=True)
 class Work:
-    """Shared by all units of a comparison; ``inputs`` is the SHA-256 of the file with network and data."""
+    """Shared by all units of a comparison; ``inputs`` is the SHA-256 of the file with network and data.
+
+    ``store``: the place of the store, for files from which units continue; results do not depend on it.
+    """
 
     inputs: str
     preprocessing: PreprocessingGiven
@@ -57,6 +60,7 @@ class Work:
     any_input: bool = False
     output: str | None = None
     spiking: tuple[str, ...] = ()
+    store: str = ""
 
     def key(self, unit: Unit) -> dict[str, Any]:
         """Everything that the results of the unit depend on."""

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -109,6 +110,7 @@ class Counted:
     def __init__(self, quantised_baseline: QuantisedBaseline) -> None:
         self.quantised_baseline, self.samples = quantised_baseline, 0
         self.effective: dict[str, float] = {}
+        self.judged: list[Tensor] = []
         self.entering, self.leaving = _widths(quantised_baseline)
         self.paths = {node.name: node.op.paths() for node in quantised_baseline.graph if isinstance(node.op, Synapse)}
 
@@ -123,6 +125,21 @@ class Counted:
         self.samples += samples
         for name, number in products.items():
             self.effective[name] = self.effective.get(name, 0.0) + number
+
+    def merge(self, part: tuple[int, dict[str, float], Tensor | None]) -> None:
+        """Count a batch: its samples, what ``run`` counted, and its judged samples where there is a task."""
+        samples, products, rows = part
+        self.count(samples, products)
+        self.judged += [] if rows is None else [rows.cpu()]
+
+    def state(self) -> tuple[Any, ...]:
+        """What was counted and judged, as plain data."""
+        return self.samples, self.effective, torch.cat(self.judged) if self.judged else None
+
+    def restore(self, state: tuple[Any, ...]) -> None:
+        """Take what ``state`` gave."""
+        self.samples, effective, rows = state
+        self.effective, self.judged = dict(effective), [] if rows is None else [rows]
 
     def run(self, x: Tensor) -> tuple[Tensor, dict[str, float]]:
         """The logits of a batch, and by layer its products with nonzero inputs, which are integers."""

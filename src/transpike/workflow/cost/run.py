@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from transpike.workflow.cost.operations import ann_operations, burst_twin, spiki
 from transpike.workflow.cost.pricing import left_out, priced
 from transpike.workflow.cost.quantised_baseline import Counted, quantised, with_weight_bits
 from transpike.workflow.cost.result import Cost, Point
+from transpike.workflow.cost.tallies import Looked, Ran
 from transpike.workflow.distributed import check_alike, processes
 from transpike.workflow.evaluate.hybrid import Hybrid
 from transpike.workflow.evaluate.measurement import Measurement
@@ -29,10 +30,10 @@ from transpike.workflow.evaluate.report import Report
 from transpike.workflow.evaluate.run import evaluate
 from transpike.workflow.judged import Judged, Tasks
 from transpike.workflow.judged import asked as judgement
-from transpike.workflow.shared_batches import Batch, numbered, shared
+from transpike.workflow.resumable.run import Tally, added
+from transpike.workflow.shared_batches import Batch
 from transpike.workflow.simulate import engine_named
 
-Result = TypeVar("Result")
 WEIGHT_BITS = 8
 
 
@@ -253,24 +254,26 @@ class _Runs:
     def metric(self) -> Metric:
         return ACCURACY if self.task is None else self.task.first
 
-    def each(self, run: Callable[[int, Tensor, Tensor | None], Result]) -> Iterator[Result]:
-        """``run(number of the first sample, x, y)`` of each batch, shared among processes (``distributed_samples``)."""
+    def add(
+        self, what: str, tally: Tally, snn: SNN, run: Callable[[int, Tensor, Tensor | None], Any], **asked: object
+    ) -> None:
+        """Merge ``run(number of the first sample, x, y)`` of each batch into ``tally``, see ``added``."""
         wanted = self.task is not None and self.task.needs_targets
 
-        def one(batch: Batch) -> Result:
+        def one(batch: Batch) -> Any:
             assert batch.content is not None
             x, given = batch.content
             y = self.judged.target(given) if wanted else None
             return run(batch.first, x, None if y is None else y[: batch.size])
 
-        ranks = processes()
-        return shared(ranks, numbered(self.data, self.snn.sample_shape, ranks, self.limit), one)
+        asked |= {"task": self.task, "output": self.judged.name}
+        for _ in added(what, tally, snn, self.data, one, asked, self.limit):
+            pass
 
     def warnings(self) -> tuple[str, ...]:
         """How the inputs differ from those of the calibration; for runs that ``evaluate`` does not check."""
         inputs = self.snn.input_check()
-        for seen in self.each(lambda _, x, y: inputs.observe(self.snn.prepare(x))):
-            inputs.count(seen)
+        self.add("inputs", Looked(inputs), self.snn, lambda _, x, y: inputs.observe(self.snn.prepare(x)))
         return inputs.finished()
 
     def spiking(self, snn: SNN, timesteps: int | None) -> tuple[Report | Measurement | None, Activity]:
@@ -279,17 +282,16 @@ class _Runs:
             given: dict[str, Any] = {"engine": self.engine, "memory": self.memory, "limit": self.limit}
             report = evaluate(snn, self.data, timesteps=timesteps, output=self.judged.name, task=self.task, **given)
             return report, report.activities[report.final.timesteps]
-        engine, total = engine_named(self.engine, self.memory), None
+        engine, counted = engine_named(self.engine, self.memory), Ran()
 
         def run(first: int, x: Tensor, y: Tensor | None) -> Activity:
             ids = torch.arange(first, first + len(x))
             return snn.run_prepared(snn.prepare(x), self.steps, engine, ids, (), True).activity
 
-        for found in self.each(run):
-            total = found if total is None else total + found
-        if total is None:
+        self.add("activity", counted, snn, run, timesteps=self.steps, engine=self.engine)
+        if counted.total is None:
             raise DataError("there are no samples to run")
-        return None, total
+        return None, counted.total
 
     def points(self, report: Report | Measurement | None, last: Activity, weight_bits: int | None) -> list[Point]:
         """The spiking network at every answer, or at its last step."""
@@ -305,7 +307,7 @@ class _Runs:
     def baseline(self, steps: int, activation_bits: int | None, weight_bits: int | None) -> _Baseline:
         """The quantised ANN with the levels of ``steps`` time steps, or with these bits."""
         network = quantised(self.snn, steps, activation_bits, weight_bits)
-        counted, judged = Counted(network), list[Tensor]()
+        counted = Counted(network)
 
         def run(_: int, x: Tensor, y: Tensor | None) -> tuple[int, dict[str, float], Tensor | None]:
             entering = self.snn.encoder.accumulate(self.snn.prepare(x))
@@ -320,9 +322,8 @@ class _Runs:
                 rows = self.task.rows(logits, self.judged.part(source))
             return len(x), products, rows
 
-        for samples, products, rows in self.each(run):
-            counted.count(samples, products)
-            judged += [] if rows is None else [rows]
+        asked = {"timesteps": steps, "activation bits": activation_bits, "weight bits": weight_bits}
+        self.add("quantised ANN", counted, self.snn, run, **asked)
         ann = counted.activity(network.weight_bits or WEIGHT_BITS)
         return _Baseline(
             network.bits,
@@ -330,7 +331,7 @@ class _Runs:
             activation_bits,
             ann,
             self.task,
-            torch.cat(judged).cpu() if judged else None,
+            torch.cat(counted.judged) if counted.judged else None,
         )
 
 

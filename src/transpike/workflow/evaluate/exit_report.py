@@ -101,6 +101,17 @@ class ExitTally:
         for step, activity in part.activities.items():
             self.activities[step] = self.activities[step] + activity if step in self.activities else activity
 
+    def state(self) -> tuple[Any, ...]:
+        """What was added."""
+        rows = torch.cat(self.stops), torch.cat(self.early), torch.cat(self.right, 1)
+        return (*rows, self.same, tuple(self.activities.items()))
+
+    def restore(self, state: tuple[Any, ...]) -> None:
+        """Take what ``state`` gave."""
+        stops, early, right, self.same, activities = state
+        self.stops, self.early, self.right = [stops], [early], [right]
+        self.activities = dict(activities)
+
     def report(self, snn: SNN, models: tuple[EnergyModel, ...]) -> ExitReport:
         stops, early, right = torch.cat(self.stops), torch.cat(self.early), torch.cat(self.right, 1)
         n, policy, full = len(stops), self.policy, right[-1]

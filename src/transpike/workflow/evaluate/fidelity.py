@@ -45,6 +45,15 @@ class FidelityTally:
             self.sums[t] = self.sums.get(t, torch.zeros_like(found)) + found
             self.largest[t] = max(self.largest.get(t, 0.0), part.largest[t])
 
+    def state(self) -> tuple[tuple[int, Tensor, float], ...]:
+        """What was added, by number of steps."""
+        return tuple((t, found, self.largest[t]) for t, found in self.sums.items())
+
+    def restore(self, state: tuple[tuple[int, Tensor, float], ...]) -> None:
+        """Take what ``state`` gave."""
+        self.sums = {t: found for t, found, _ in state}
+        self.largest = {t: most for t, _, most in state}
+
     def found(self, timesteps: int) -> Closeness:
         error, cosine, agreement = map(finite, self.task.values(self.sums[timesteps]).tolist())
         return Closeness(timesteps, error, cosine, self.largest[timesteps], agreement)

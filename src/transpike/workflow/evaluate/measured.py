@@ -1,6 +1,7 @@
 """Evaluation by a task that measures its answers."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from transpike.energy import EnergyModel
 from transpike.results.statistics import percentiles
 from transpike.snn import SNN
 from transpike.workflow.evaluate.measurement import Estimate, MeasuredAnswer, Measurement
-from transpike.workflow.evaluate.tally import Run, Tally
+from transpike.workflow.evaluate.tally import Run, Tally, rows_of
 from transpike.workflow.judged import Judged
 
 
@@ -35,6 +36,14 @@ class MeasuredTally(Tally):
         self.ann += part.ann
         for t, rows in part.found.items():
             self.found.setdefault(t, []).extend(rows)
+
+    def state_judged(self) -> tuple[Any, ...]:
+        return torch.cat(self.ann), tuple((t, torch.cat(rows)) for t, rows in self.found.items())
+
+    def restore_judged(self, state: tuple[Any, ...]) -> None:
+        ann, found = state
+        self.ann = [rows_of(ann, self.samples, ann.dtype)]
+        self.found = {t: [rows_of(rows, self.samples, ann.dtype)] for t, rows in found}
 
     def report(self, snn: SNN, engine: str, models: tuple[EnergyModel, ...] = ()) -> Measurement:
         # (samples, 1 + answers, k), the source network first

@@ -1,5 +1,7 @@
 """Evaluation by a task whose answers are correct or wrong."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -10,7 +12,7 @@ from transpike.results.statistics import wilson
 from transpike.snn import SNN
 from transpike.workflow.evaluate.exit_report import ExitTally
 from transpike.workflow.evaluate.report import Answer, Report
-from transpike.workflow.evaluate.tally import Run, Tally
+from transpike.workflow.evaluate.tally import Run, Tally, rows_of
 from transpike.workflow.judged import Judged
 
 CHANCE_SAMPLES = 20
@@ -50,6 +52,18 @@ class OutcomeTally(Tally):
             self.agree[t] = self.agree.get(t, 0) + part.agree[t]
         if self.exits is not None and part.exits is not None:
             self.exits.merge(part.exits)
+
+    def state_judged(self) -> tuple[Any, ...]:
+        found = tuple((t, torch.cat(rows), self.agree[t]) for t, rows in self.correct.items())
+        return torch.cat(self.ann_correct), found, None if self.exits is None else self.exits.state()
+
+    def restore_judged(self, state: tuple[Any, ...]) -> None:
+        ann, found, exits = state
+        self.ann_correct = [rows_of(ann, self.samples, torch.bool)]
+        self.correct = {t: [rows_of(rows, self.samples, torch.bool)] for t, rows, _ in found}
+        self.agree = {t: int(same) for t, _, same in found}
+        if self.exits is not None:
+            self.exits.restore(exits)
 
     def report(self, snn: SNN, engine: str, models: tuple[EnergyModel, ...] = ()) -> Report:
         common = self.common(snn, engine, self._judged(snn), models)

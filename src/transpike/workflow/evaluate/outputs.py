@@ -1,5 +1,7 @@
 """Several outputs in an evaluation: the closeness of each."""
 
+from typing import Any
+
 from torch import Tensor
 
 from transpike.workflow.evaluate.fidelity import Closeness, FidelityTally
@@ -27,6 +29,17 @@ class OutputTally:
         self.all.merge(part.all)
         for name, tally in self.tallies.items():
             tally.merge(part.tallies[name])
+
+    def state(self) -> tuple[Any, dict[str, Any]]:
+        """What was added, of all and of each output."""
+        return self.all.state(), {name: tally.state() for name, tally in self.tallies.items()}
+
+    def restore(self, state: tuple[Any, dict[str, Any]]) -> None:
+        """Take what ``state`` gave."""
+        together, each = state
+        self.all.restore(together)
+        for name, tally in self.tallies.items():
+            tally.restore(each[name])
 
     def found(self, timesteps: tuple[int, ...]) -> dict[str, tuple[Closeness, ...]]:
         """Output → its closeness after each number of steps."""

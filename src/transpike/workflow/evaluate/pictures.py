@@ -1,6 +1,7 @@
 """The first inputs of an evaluation as pictures, with what both networks mark in them."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
@@ -65,6 +66,15 @@ class PictureTally:
         if self.open:
             self.found += part.found[: SAMPLES - len(self.found)]
             self.open = part.open
+
+    def state(self) -> tuple[bool, tuple[Any, ...]]:
+        """Whether pictures are collected, and those that were found."""
+        return self.open, tuple((p.input, p.target, p.ann, tuple(p.answers.items())) for p in self.found)
+
+    def restore(self, state: tuple[bool, tuple[Any, ...]]) -> None:
+        """Take what ``state`` gave."""
+        self.open, found = state
+        self.found = [Picture(input_, target, ann, dict(answers)) for input_, target, ann, answers in found]
 
     def _picture(self, x: Tensor | Inputs, index: int) -> Tensor | None:
         """The first of several inputs that is an image."""

@@ -1,6 +1,8 @@
 """Accuracy or errors at every t, latency and activity of an SNN, compared with its source network."""
 
+import contextlib
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, overload
 
 from torch import Tensor
@@ -18,7 +20,8 @@ from transpike.workflow.evaluate.outcomes import OutcomeTally
 from transpike.workflow.evaluate.report import Report
 from transpike.workflow.judged import Tasks
 from transpike.workflow.judged import asked as judgement
-from transpike.workflow.shared_batches import Batch, numbered, shared
+from transpike.workflow.resumable.run import added, resumable
+from transpike.workflow.shared_batches import Batch
 
 
 @overload
@@ -35,6 +38,7 @@ def evaluate(
     output: str | int | None = None,
     task: OutcomeTask | None = None,
     progress: Callable[[int, int | None], None] | None = None,
+    checkpoint: str | Path | None = None,
 ) -> Report: ...
 
 
@@ -52,6 +56,7 @@ def evaluate(
     output: str | int | None = None,
     task: Tasks,
     progress: Callable[[int, int | None], None] | None = None,
+    checkpoint: str | Path | None = None,
 ) -> Report | Measurement: ...
 
 
@@ -69,6 +74,7 @@ def evaluate(
     output: str | int | None = None,
     task: Tasks | None = None,
     progress: Callable[[int, int | None], None] | None = None,
+    checkpoint: str | Path | None = None,
 ) -> Report | Measurement:
     """Accuracy of ``snn`` and of its source network on the same inputs, and the activity of each layer.
 
@@ -82,7 +88,8 @@ def evaluate(
     the metrics of all. Without both, ``Fidelity`` of all is measured; ``outputs`` of the result has each.
     Samples that stop early by the network's ``exit`` are run again, to count their activity; ``progress(done, total)``
     is called after each batch. Intervals of accuracies are Wilson's, those of metrics from resampled samples, 95 %.
-    Inside of ``distributed_samples`` the processes of torchrun share the batches.
+    Inside of ``distributed_samples`` the processes of torchrun share the batches. ``checkpoint``: a file from which the
+    same call continues after a kill or a lost process, see ``resumable``.
     Deterministic for a given seed; on the exact grid independent of the batch size.
 
     Raises DataError for data without targets or samples, for targets or outputs that do not match the task, and for
@@ -131,14 +138,15 @@ def evaluate(
         return part
 
     tally, ranks, sources = empty(), processes(), dict[Any, Graph]()
-    check_alike(ranks, snn, timesteps=runs, answers=asked, engine=engine, limit=limit, task=asked_task, output=output)
-    for part in shared(ranks, numbered(data, snn.sample_shape, ranks, limit), run):
-        tally.merge(part)
-        if progress is not None:
-            progress(tally.samples, limit if limit is not None else total)
-    if not tally.samples:
-        raise DataError("there are no samples to evaluate")
-    return tally.report(snn, engine, models)
+    how = {"timesteps": runs, "answers": asked, "engine": engine, "task": asked_task, "output": output}
+    check_alike(ranks, snn, limit=limit, **how)
+    with contextlib.nullcontext() if checkpoint is None else resumable(checkpoint):
+        for _ in added("evaluate", tally, snn, data, run, how, limit):
+            if progress is not None:
+                progress(tally.samples, limit if limit is not None else total)
+        if not tally.samples:
+            raise DataError("there are no samples to evaluate")
+        return tally.report(snn, engine, models)
 
 
 def _runs(snn: SNN, timesteps: int) -> bool:

@@ -28,6 +28,9 @@ from transpike.workflow.evaluate.pictures import SAMPLES, PictureTally
 from transpike.workflow.judged import Judged
 from transpike.workflow.sharing import answer_of
 
+COUNTS = ("samples", "ties", "early", "beyond", "elements")
+"""Fields of a tally that are sums of integers."""
+
 
 @dataclass(frozen=True, eq=False)
 class Run:
@@ -108,7 +111,7 @@ class Tally(ABC):
         """Add the tally of the next batch, in the order of the samples, so that sums do not depend on who ran it."""
         if part.observed is not None:
             self.inputs.count(part.observed)
-        for name in ("samples", "ties", "early", "beyond", "elements"):
+        for name in COUNTS:
             setattr(self, name, getattr(self, name) + getattr(part, name))
         self.outputs.merge(part.outputs)
         self.pictures.merge(part.pictures)
@@ -123,6 +126,42 @@ class Tally(ABC):
     @abstractmethod
     def merge_judged(self, part: Any) -> None:
         """Add what a tally of the same class has judged."""
+
+    def state(self) -> dict[str, Any]:
+        """What was added, as plain data for ``core.codec``."""
+        return {
+            "counts": {name: getattr(self, name) for name in COUNTS},
+            "exact": (self.exact, self.why),
+            "kernels": self.kernels,
+            "inputs": self.inputs.state(),
+            "outputs": self.outputs.state(),
+            "pictures": self.pictures.state(),
+            "activities": tuple(self.activities.items()),
+            "judged": self.state_judged(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take what ``state`` gave. Raises ValueError, or anything else, for values of another form."""
+        for name in COUNTS:
+            if type(state["counts"][name]) is not int or state["counts"][name] < (name == "samples"):
+                raise ValueError(f"it has no number of {name}")
+            setattr(self, name, state["counts"][name])
+        self.exact, self.why = state["exact"]
+        self.kernels, self.activities = dict(state["kernels"]), dict(state["activities"])
+        if any(one.samples != self.samples for one in self.activities.values()):
+            raise ValueError("its counts are those of other samples")
+        self.inputs.restore(state["inputs"])
+        self.outputs.restore(state["outputs"])
+        self.pictures.restore(state["pictures"])
+        self.restore_judged(state["judged"])
+
+    @abstractmethod
+    def state_judged(self) -> tuple[Any, ...]:
+        """What was judged, as plain data."""
+
+    @abstractmethod
+    def restore_judged(self, state: tuple[Any, ...]) -> None:
+        """Take what ``state_judged`` gave."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the check of inputs, which every process has."""
@@ -225,6 +264,13 @@ class Tally(ABC):
         if not snn.schedule.every_step:
             return self.activities[t]
         return self.activities[max(self.activities)].until(t, snn.program.macs(t))
+
+
+def rows_of(value: Tensor, samples: int, kind: torch.dtype) -> Tensor:
+    """``value`` from a file; ValueError unless it has a row of this type for each sample."""
+    if value.dtype != kind or value.ndim < 1 or len(value) != samples:
+        raise ValueError(f"it has {value.dtype}{list(value.shape)} for {samples} samples")
+    return value
 
 
 def function_evaluations(source: Graph, activity: Activity) -> dict[str, dict[str, float]]:

@@ -3,8 +3,8 @@
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,25 +27,16 @@ from transpike.training.spiking.reconstruction import Reconstruct
 from transpike.workflow.convert import convert
 from transpike.workflow.distributed import processes
 from transpike.workflow.explain.layer_errors import LayerSums
+from transpike.workflow.explain.tallies import Compared, ComparedTally, Rows
 from transpike.workflow.hybrid import behind_before
 from transpike.workflow.judged import Judged
-from transpike.workflow.shared_batches import Batch, shared
+from transpike.workflow.resumable.run import Tally, added_parts
+from transpike.workflow.shared_batches import Batch
 
-Result = TypeVar("Result")
 BATCH = 32
 PARTS = ("weights", "neurons")  # of a layer, which are replaced separately
 BUDGET = 2**30  # bytes per batch
 ALL = Judged()
-
-
-@dataclass(frozen=True, eq=False)
-class Compared:
-    """Results of one batch: judged samples of the network and of changed networks, and the sums of each layer."""
-
-    right: Tensor
-    sums: dict[str, LayerSums]
-    originals: dict[str, Tensor] = field(default_factory=dict)
-    renewed: dict[tuple[str, str], Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,27 +112,17 @@ class Case:
         ``oracle``: also replace each layer by its original. ``reconverted``: the source converted again, to replace
         each of ``PARTS`` of each layer by its counterpart.
         """
-        right = list[Tensor]()
-        originals: dict[str, list[Tensor]] = {name: [] for name in sums}
-        renewed: dict[tuple[str, str], list[Tensor]] = {(part, name): [] for part in PARTS for name in sums}
-        alone = processes().count == 1
+        tally, alone = ComparedTally(sums), processes().count == 1
         after = {name: behind(self.snn.graph, name) for name in sums}
 
         def run(context: Context, shown: Tensor, y: Tensor) -> Compared:
             return self._compared(context, shown, y, after, oracle, reconverted, advance if alone else lambda: None)
 
-        for found in self._each(run, self._held, self.timesteps):
-            right.append(found.right)
-            for name, part in found.sums.items():
-                sums[name].merge(part)
-            for name, rows in found.originals.items():
-                originals[name].append(rows)
-            for key, rows in found.renewed.items():
-                renewed[key].append(rows)
-            for _ in range(0 if alone else 1 + len(found.originals) + len(found.renewed)):
+        asked = {"oracle": oracle, "reconverted": {} if reconverted is None else reconverted.parameters()}
+        for _ in self._batches(tally, run, self._held, self.timesteps, asked):
+            for _ in range(0 if alone else tally.simulations):
                 advance()
-        joined = {name: torch.cat(rows) for name, rows in originals.items() if rows}
-        return torch.cat(right), joined, {key: torch.cat(rows) for key, rows in renewed.items() if rows}
+        return tally.found()
 
     def _compared(
         self, context: Context, shown: Tensor, y: Tensor, after: dict[str, set[str]], oracle: bool,
@@ -208,7 +189,7 @@ class Case:
         def one(context: Context, shown: Tensor, y: Tensor) -> Tensor:
             return self._judged(layer_by_layer(graph, context, shown, {}), y)
 
-        return torch.cat(list(self._each(one, largest, steps, schedule)))
+        return self._rows(one, largest, steps, {"changed": graph.parameters(), "schedule": schedule}, schedule)
 
     def with_layer(self, name: str, other: Graph) -> Tensor:
         """Judged samples with one layer, or the output, of another conversion of the source."""
@@ -226,7 +207,7 @@ class Case:
             assert output is not None
             return self._judged(output, y)
 
-        return torch.cat(list(self._each(one, self._held, self.timesteps)))
+        return self._rows(one, self._held, self.timesteps, {"layer": name, "other": other.parameters()})
 
     def points(self, rows: Tensor, other: Tensor) -> tuple[float | None, float | None, float | None]:
         """``Task.gain`` as it is shown: of an accuracy in percentage points."""
@@ -264,17 +245,28 @@ class Case:
             state = readout.update(state, current, t)
         return self.task.rows(self.judged.part(readout.logits(state, len(output))), y)
 
-    def _each(
-        self, run: Callable[[Context, Tensor, Tensor], Result], elements: int, steps: int,
+    def _rows(
+        self, run: Callable[[Context, Tensor, Tensor], Tensor], elements: int, steps: int, asked: dict[str, Any],
         schedule: Schedule | None = None,
-    ) -> Iterator[Result]:  # fmt: skip
-        """``run`` of each batch of ``_parts``, which processes share (``distributed_samples``)."""
+    ) -> Tensor:  # fmt: skip
+        """The judged samples of all batches; ``asked`` tells the simulation from others."""
+        rows = Rows()
+        for _ in self._batches(rows, run, elements, steps, asked, schedule):
+            pass
+        return rows.joined()
+
+    def _batches(
+        self, tally: Tally, run: Callable[[Context, Tensor, Tensor], Any], elements: int, steps: int,
+        asked: dict[str, Any], schedule: Schedule | None = None,
+    ) -> Iterator[None]:  # fmt: skip
+        """Merge ``run`` of each batch of ``_parts``, which processes share (``distributed_samples``)."""
         parts, first = self._parts(elements, steps, schedule), 0
         batches = []
         for part in parts:
             batches.append(Batch(first, len(part[1]), part))
             first += len(part[1])
-        return shared(processes(), batches, lambda batch: run(*batch.content))
+        asked |= {"timesteps": steps, "task": self.task, "samples": {"inputs": self.x, "targets": self.y}}
+        return added_parts("explain", tally, self.snn, batches, lambda batch: run(*batch.content), asked)
 
     def _parts(
         self, elements: int, steps: int, schedule: Schedule | None = None

@@ -130,6 +130,16 @@ class LayerSums:
         for pair in part.pairs:
             self._keep(pair)
 
+    def state(self) -> dict[str, Any]:
+        """What was added, as plain data."""
+        return vars(self) | {"pairs": tuple(self.pairs), "fitted": tuple(self.fitted.items())}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take what ``state`` gave."""
+        if state.keys() != vars(self).keys():
+            raise ValueError("it holds other sums of a layer")
+        vars(self).update(state | {"pairs": list(state["pairs"]), "fitted": dict(state["fitted"])})
+
     def compare(self, sent: Tensor, original: Tensor) -> None:
         """Add the difference between the output of the layer and of its original."""
         self.strange += float((sent - original).abs().double().sum())

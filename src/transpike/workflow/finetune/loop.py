@@ -23,6 +23,7 @@ from transpike.snn import SNN
 from transpike.tasks import task_given
 from transpike.training import checkpoint as files
 from transpike.training import schedule
+from transpike.training.loggers import Logs
 from transpike.training.ranks import Ranks
 from transpike.training.samples import Samples
 from transpike.training.settings import fingerprint, origins
@@ -159,7 +160,7 @@ class Tuning:
             }
         )
 
-    def run(self, path: Path | None, resume: bool, progress: Notify | None) -> files.State:
+    def run(self, path: Path | None, resume: bool, progress: Notify | None, logs: Logs) -> files.State:
         state = files.State([], 0, {})
         self.group.check_same({name: repr(value) for name, value in self.facts.items()})
         self.group.wait()  # the first process may still be writing the checkpoint of an earlier run
@@ -168,6 +169,8 @@ class Tuning:
             state = files.load(path, self.facts, self.module, self.optimiser, self.trained)
         if not self.group.agree(len(state.history)):
             raise CheckpointError(f"processes read different versions of {path}: put it where all machines can read it")
+        if self.group.first:
+            logs.begin(state, self.facts)
         while not self.ready(state):
             epoch, start = len(state.history) + 1, time.perf_counter()
             numbers = self.epoch(epoch, progress)
@@ -181,6 +184,8 @@ class Tuning:
             state.history.append(row)
             if path and self.group.first:
                 files.save(path, self.facts, self.module, self.optimiser, self.trained, state)
+            if self.group.first:
+                logs.write(row)
             if progress and self.group.first:
                 progress(row)
         return state

@@ -22,6 +22,7 @@ from transpike.errors import FileError, SettingError
 from transpike.training.source.loop import using_threads
 from transpike.workflow.compare.executors._base import DEATH, Executor, Finished, Told, reason_of, untold
 from transpike.workflow.compare.inputs import open_inputs
+from transpike.workflow.compare.kept import checkpoint_of
 from transpike.workflow.compare.measure import measure, release
 from transpike.workflow.compare.units import Unit, Work
 
@@ -68,7 +69,8 @@ class Local(Executor):
 def _alone(work: Work, unit: Unit, index: int, inputs: Path, told: Told) -> Finished:
     try:
         with using_threads(1):  # sums off the grid, as in calibration, depend on the number of threads
-            return Finished(index, measure(work, unit, open_inputs(inputs), functools.partial(told, index)))
+            tell = functools.partial(told, index)
+            return Finished(index, measure(work, unit, open_inputs(inputs), tell, checkpoint_of(work, unit)))
     except FileError:
         raise
     except Exception as error:
@@ -83,7 +85,7 @@ def _measured(work: Work, unit: Unit, inputs: Path, index: int) -> dict[str, Any
     def tell(samples: int) -> None:
         _evaluated[index] = samples
 
-    return measure(work, unit, open_inputs(inputs), tell)
+    return measure(work, unit, open_inputs(inputs), tell, checkpoint_of(work, unit))
 
 
 def _pool(

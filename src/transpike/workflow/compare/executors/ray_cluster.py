@@ -105,7 +105,10 @@ class Ray(Executor):
 
 
 class _Board:
-    """How far the units are: an ``actor`` that workers tell and this process asks, without waiting for it."""
+    """How far the units are: an ``actor`` that workers tell and this process asks, without waiting for it.
+
+    It also keeps what finished batches of running units have added up to, for the next worker of a lost unit.
+    """
 
     def __init__(self, ray: Any, told: Told) -> None:
         class Board:
@@ -113,6 +116,16 @@ class _Board:
 
             def __init__(self) -> None:
                 self.samples: dict[int, int] = {}
+                self.files: dict[int, bytes] = {}
+
+            def keep(self, index: int, data: bytes | None) -> None:
+                if data is None:
+                    self.files.pop(index, None)
+                else:
+                    self.files[index] = data
+
+            def kept(self, index: int) -> bytes | None:
+                return self.files.get(index)
 
             def tell(self, index: int, samples: int) -> None:
                 self.samples[index] = samples
@@ -136,6 +149,31 @@ class _Board:
                     self.told(index, samples)
             if self.answer is None:
                 self.answer = self.actor.read.remote()
+
+
+@dataclass(frozen=True)
+class _OnBoard:
+    """Where a worker keeps the finished batches of its unit. Without the actor a lost unit restarts."""
+
+    board: Any
+    index: int
+
+    def read(self) -> bytes | None:
+        import ray
+
+        try:
+            return ray.get(self.board.kept.remote(self.index), timeout=ANSWER)
+        except Exception:
+            return None
+
+    def write(self, data: bytes | None) -> None:
+        import ray
+
+        with contextlib.suppress(Exception):
+            ray.get(self.board.keep.remote(self.index, data), timeout=ANSWER)
+
+    def remove(self) -> None:
+        self.write(None)
 
 
 @dataclass(frozen=True)
@@ -210,7 +248,7 @@ def on_worker(shared: Sequence[Any], packed: bytes, gpu: bool, board: Any, index
         device = "cuda" if gpu else "cpu"
         opened = (source, calibration, _Objects(data, device), _Objects(fitting, device))
         with using_threads(1):  # sums off the grid, as in calibration, depend on the number of threads
-            return {"content": measure(work, ray.cloudpickle.loads(packed), opened, tell)}
+            return {"content": measure(work, ray.cloudpickle.loads(packed), opened, tell, _OnBoard(board, index))}
     except ray.exceptions.RayError:
         raise
     except FileError as error:

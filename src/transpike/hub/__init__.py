@@ -1,0 +1,1 @@
+"""Networks on a hub of models: their addresses, and how files come from there and go there."""

@@ -1,0 +1,1 @@
+"""Publishing a network on a hub: its file, its card and its certificate."""

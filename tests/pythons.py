@@ -1,0 +1,66 @@
+"""The tests on several versions of Python: ``python tests/pythons.py [--whole] [arguments of pytest …]``.
+
+``make test-pythons`` runs it. Each version gets an environment .venv-pythons/VERSION, which uv makes from an interpreter
+of this machine, or from one that it downloads. By default a selection runs that imports every module, converts with every
+recipe, compiles the engine and runs the command line; ``--whole`` runs all that ``make test`` runs. Ends with 1 if any
+version fails, after all of them.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PYTHONS = ("3.11", "3.12", "3.13")
+SHORT = (
+    "tests/core", "tests/golden", "tests/test_layout.py", "tests/test_house.py", "tests/test_examples.py",
+    "tests/cli/test_cli.py", "tests/workflow/test_like_module.py", "tests/exporters/test_conformance.py",
+)  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pythons", nargs="+", default=PYTHONS, metavar="VERSION")
+    parser.add_argument("--torch", default="torch", help="requirement of torch, like torch==2.13.0")
+    parser.add_argument("--uv", default="uv", help="the program uv")
+    parser.add_argument("--whole", action="store_true", help="all tests of make test")
+    arguments, tests = parser.parse_known_args()
+    tests = tests or ["-n", "2", *(() if arguments.whole else SHORT)]
+    ends = {version: _run(version, arguments, tests) for version in arguments.pythons}
+    for version, (code, seconds) in ends.items():
+        print(f"Python {version}: {'passed' if code == 0 else f'failed ({code})'}, {seconds:.0f} s")
+    return int(any(code for code, _ in ends.values()))
+
+
+def _run(version: str, arguments: argparse.Namespace, tests: list[str]) -> tuple[int, float]:
+    """Exit code of the first command that fails, else 0, and seconds."""
+    folder = ROOT / ".venv-pythons" / version
+    python = folder / "bin/python"
+    install = [arguments.uv, "pip", "install", "--quiet", "--python", python]
+    commands: list[list] = [
+        [arguments.uv, "venv", "--quiet", "--allow-existing", "--python", version, folder],
+        [*install, arguments.torch],
+        [*install, "--editable", ".[dev]"],
+        [*install, "--no-deps", "--no-build-isolation", "--editable", "examples/plugin"],
+        [
+            python,
+            "-c",
+            "import sys, torch; print('Python', sys.version.split()[0], 'torch', torch.__version__, flush=True)",
+        ],
+        [python, "-m", "pytest", "-q", "-m", "not slow", *tests],
+    ]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    start = time.monotonic()
+    for command in commands:
+        code = subprocess.run([str(word) for word in command], cwd=ROOT, env=environment, check=False).returncode
+        if code:
+            print(f"Python {version}: {' '.join(map(str, command))} failed with {code}")
+            return code, time.monotonic() - start
+    return 0, time.monotonic() - start
+
+
+if __name__ == "__main__":
+    sys.exit(main())
