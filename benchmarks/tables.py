@@ -63,7 +63,7 @@ def _kinder(rows: dict) -> list[str]:
     """What the first test images hide, from the other ones of docs/early-exit.md."""
     first, (lost, others) = rows["few-steps"][32], _on_the_others()
     return ["",
-            f"The first images are kinder: `few-steps` at T=32 loses {100 * first['drop']:.2f} points on the first {len(first['right']):,}, and "
+            f"The first images are easier: `few-steps` at T=32 loses {100 * first['drop']:.2f} points on the first {len(first['right']):,}, and "
             f"{lost:.2f} on the other", f"{others:,} ([early exit](early-exit.md))."]  # fmt: skip
 
 
@@ -83,7 +83,7 @@ def _of_methods(content: dict, groups: tuple[str, ...]) -> dict[str, dict[int, d
 
 
 def _images(rows: dict, whole: dict) -> str:
-    """The ANN's accuracy on the images of both, and by how much the first ones are kinder."""
+    """The ANN's accuracy on the images of both, and by how much the first ones are easier."""
     few = next(iter(rows.values()))[8]
     ann = f"ANN {100 * few['ann_accuracy']:.2f} % on the {_count(len(few['right']))} test images"
     if not whole:
