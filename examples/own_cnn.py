@@ -1,4 +1,4 @@
-"""A custom network, trained with PyTorch: converted, measured, saved for the command line.
+"""Your own network, trained with PyTorch: converted, measured, saved for the command line.
 
 python examples/own_cnn.py [epochs] [file to write]
 """

@@ -61,8 +61,8 @@ def of_module(content: str) -> Iterator[tuple[int, str, str]]:
 
 
 TEXTS: dict[str, tuple[Callable[[str], Iterator[tuple[int, str, str]]], tuple[str, ...]]] = {
-    "package": (of_module, ("src/transpike/**/*.py", "examples/**/*.py")),
-    "pages": (of_page, ("CONTRIBUTING.md", "docs/**/*.md", "examples/**/*.md")),
+    "package": (of_module, ("src/transpike/**/*.py", "examples/**/*.py", "docs/**/*.py")),
+    "pages": (of_page, ("README.md", "CONTRIBUTING.md", "docs/**/*.md", "examples/**/*.md")),
     "templates": (of_page, ("src/transpike/report/templates/*.html", "src/transpike/report/templates/*.js")),
 }
 NOT_READ = ("docs/adr/",)  # decisions keep the words of their time

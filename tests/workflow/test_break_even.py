@@ -121,7 +121,7 @@ def test_it_ends_with_the_first_network_that_is_cheap_and_accurate_enough(monkey
     assert found.reached and found.chosen == 2 and len(found.rounds) == 3 and len(trained) == 2
     assert found.rounds[2].strength == 0.3 and found.rounds[2].cheaper == 2
     assert all(bool((value == 2).all()) for value in module.parameters()) and not module.training
-    assert "Cheaper than its quantised baseline under 2 energy models, 2 of 3" in found.verdict
+    assert "Cheaper than its quantised baseline under 2 energy models (2 of 3 requested)" in found.verdict
     assert len(trained[0]["data"].test) == 0 and trained[0]["training"].validation_fraction == 0
     assert len(trained[0]["data"].train) == 540
 
@@ -149,7 +149,7 @@ def test_all_strengths_are_tried_where_the_accuracy_remains(monkeypatch, digits)
 
 
 def test_more_models_than_those_that_price_are_refused(monkeypatch, digits):
-    with pytest.raises(SettingError, match="models=3, and 2 energy models price both networks and count: m0, m1"):
+    with pytest.raises(SettingError, match="models=3, but 2 energy models price both networks and count: m0, m1"):
         _run(monkeypatch, digits, [(0.9, [2.0, 2.0])], models=3)
 
 

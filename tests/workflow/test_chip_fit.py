@@ -141,7 +141,7 @@ def test_every_limit_of_every_chip_has_a_source(name):
     [
         ("[limits", "is not TOML"), ("[limits]\nneurons = 3", "there is no limit named 'neurons'"), ("volts = 3", "not volts"),
         ("[limits]\nfan_in = 3", "fan_in needs a"), ("[limits]\nfan_in = -3", "fan_in must be an integer of at least 0"),
-        ("[limits]\nfan_in = true", "must be a int"), ("[limits]\nbiases = 1", "must be a bool"),
+        ("[limits]\nfan_in = true", "must be an integer"), ("[limits]\nbiases = 1", "must be a bool"),
         ("[limits]\nstrides = 2", "must be a list of int"), ('[limits]\nresets = ["soft", "gentle"]', "not gentle"),
         ('[limits]\n[[source]]\nlimit = "fan_in"\nsays = "x"\nurl = "x"', "not in .limits."),
         ('[limits]\n[[source]]\nlimit = "fan_in"', "has limit, says and url"),

@@ -247,7 +247,7 @@ def test_what_cannot_be_an_input_is_refused_by_name(branches):
     for given, reason in (
         ((IMAGE,), "without vector"),
         ((IMAGE, VECTOR[:5]), r"different numbers of samples \(0 32, 1 5\)"),
-        ((IMAGE, VECTOR[:, :4]), r"the input vector is of shape \(batch, 5\), not \(32, 4\)"),
+        ((IMAGE, VECTOR[:, :4]), r"the input vector must have the shape \(batch, 5\), not \(32, 4\)"),
         ((IMAGE, VECTOR / 0), "the input vector contains NaN or infinite"),
         ((IMAGE, torch.tensor(1.0)), "different numbers of samples"),
         ({"image": IMAGE, "picture": VECTOR}, "without vector and with picture"),

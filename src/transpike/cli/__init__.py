@@ -35,7 +35,7 @@ COMMANDS = {
     "compare": "Compare recipes on one network; select the best one.",
     "energy": "Estimate the energy, compared with the quantised ANN.",
     "explain": "Find the causes of the accuracy drop, layer by layer.",
-    "cuts": "Compare all hybrid networks: spikes up to a layer, the ANN after it.",
+    "cuts": "Compare hybrids: spikes up to a layer, the ANN after it.",
     "exit": "Fit an early exit with a guaranteed bound.",
     "export": "Write a network for other tools, proven spike for spike.",
     "report": "Write all results as one page.",

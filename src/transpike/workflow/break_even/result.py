@@ -73,10 +73,10 @@ class BreakEven:
     @property
     def verdict(self) -> str:
         """One sentence: where it breaks even, or how far it is from it."""
-        one, asked = self.rounds[self.chosen], f"{self.models} of {len(self.rounds[0].ratios)} energy models"
+        one, asked = self.rounds[self.chosen], f"{self.models} of {len(self.rounds[0].ratios)}"
         if self.reached:
             return (
-                f"Cheaper than its quantised baseline under {one.cheaper} energy models (requested: {asked}), at "
+                f"Cheaper than its quantised baseline under {one.cheaper} energy models ({asked} requested), at "
                 f"{one.accuracy:.2%} (T={one.timesteps}, strength {one.strength:g})"
             )
         allowed = [one for one in self.rounds if one.accuracy >= self.least_accuracy]
@@ -84,9 +84,9 @@ class BreakEven:
         if best is None:
             return f"No network reaches {self.least_accuracy:.2%}, not even the one without a penalty"
         return (
-            f"No network that reaches {self.least_accuracy:.2%} is cheaper under {asked}: under the deciding model, "
-            f"the closest one costs {best.deciding(self.models):.3g} times as much as its quantised baseline, at "
-            f"{best.accuracy:.2%} (strength {best.strength:g})"
+            f"No network that reaches {self.least_accuracy:.2%} is cheaper under {asked} energy models: under the "
+            f"deciding model, the closest one costs {best.deciding(self.models):.3g} times as much as its quantised "
+            f"baseline, at {best.accuracy:.2%} (strength {best.strength:g})"
         )
 
     def __str__(self) -> str:
