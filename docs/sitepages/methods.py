@@ -74,7 +74,7 @@ def when(kind: type[Recipe], found: Properties, rows: list[Row]) -> str:
             "streaming": "Neurons fire while their input arrives: the answer is ready after T steps.",
             "layer-synchronous": "Each layer waits for the one before it: the answer is ready after (layers + 1) · T steps, so "
             "use it where accuracy per spike counts more than latency.",
-            "phase-cycles": "Layers work in cycles of a few steps, each one cycle behind the layer before it, which adds "
+            "phase-cycles": "Layers work in cycles of a few steps, each one cycle after the layer before it, which adds "
             "latency in proportion to the depth.",
             "time-slots": "The time of a spike is its value: few spikes, and a window of T slots for each layer.",
             "differences": "Neurons send changes only: on a constant input the network falls silent when it has settled.",
