@@ -7,7 +7,7 @@ from sitepages.staging import fenced, outside_code, spaced
 STAR = re.compile(r"(?<![\w*\\])\*(?=\w)(?![\w -]+\*)")
 """The star of (batch, *shape), which opens no emphasis."""
 PARTS = re.compile(r"(?<=[^\n]\n)(?=(?:Source|Checked|Differs from the paper):|Raises [A-Z])")
-"""The place in front of a part of a docstring that becomes a paragraph."""
+"""The place before a part of a docstring that becomes a paragraph."""
 
 
 def markdown(text: str) -> str:
