@@ -72,8 +72,11 @@ def every_batch_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def kill_after(writes: int, patch: pytest.MonkeyPatch) -> None:
-    """From now on every ``writes``-th write of a checkpoint is the last thing that its run does."""
-    original, count = run.Checkpoint.save, 0
+    """From now on every ``writes``-th write of a checkpoint is the last thing that its run does.
+
+    What a call takes from a file must be all that it would write there again.
+    """
+    original, begin, count = run.Checkpoint.save, run.Checkpoint.begin, 0
 
     def save(self: run.Checkpoint, group: ranks.Ranks) -> None:
         nonlocal count
@@ -82,7 +85,14 @@ def kill_after(writes: int, patch: pytest.MonkeyPatch) -> None:
         if count % writes == 0:
             raise Killed
 
+    def restored(self: run.Checkpoint, *given: Any) -> run.Call:
+        call = begin(self, *given)
+        if call.before is not None:
+            assert packed([call.saved()]) == packed([call.before])
+        return call
+
     patch.setattr(run.Checkpoint, "save", save)
+    patch.setattr(run.Checkpoint, "begin", restored)
 
 
 @pytest.fixture
