@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import re
 import typing
 from typing import Any
 
@@ -19,6 +20,9 @@ from transpike.cli.recipes import Properties, properties
 from transpike.core.constraints import choices_of
 from transpike.core.recipe import Recipe
 from transpike.errors import TranspikeError
+
+PLACE = re.compile(r" \(\S+\.py:\d+\)")
+"""A source line in a message, here of a network that is made for the page."""
 
 
 def add(site: Site, *, probing: bool = True) -> list[str]:
@@ -242,7 +246,7 @@ def refusals(kind: type[Recipe]) -> str:
         try:
             ts.convert(model.eval(), recipe, x)
         except TranspikeError as error:
-            refused.append([name, plain(str(error))])
+            refused.append([name, plain(PLACE.sub("", str(error)))])
         else:
             accepted.append(name)
     lines = [
