@@ -102,7 +102,7 @@ def _ranked(kind: type[Recipe], rows: list[Row]) -> list[str]:
     for steps in (8, 32):
         peers = [
             row for row in rows
-            if row.network == measurements.COMPARED and row.total_steps == steps and row.binary and row.training_free
+            if row.network == measurements.COMPARED and row.total_steps == steps and row.binary and row.training_free and not row.is_part
         ]  # fmt: skip
         best = {name: max(r.accuracy for r in peers if r.name == name) for name in {row.name for row in peers}}
         if kind.name in best:
