@@ -72,3 +72,12 @@ def test_a_network_without_them_has_no_such_tables(tmp_path):
     report.save(plain, tmp_path / "page.html")
     for text in (shown(plain), (tmp_path / "page.html").read_text()):
         assert "products" not in text and "Outputs next to" not in text and "Evaluations of functions" not in text
+
+
+def test_a_page_has_no_empty_columns() -> None:
+    """The ANN is the reference of fidelity, so nothing changed with respect to it."""
+    x = seeded.random(24, 6).abs()
+    snn = ts.convert(seeded.network(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)), "ecc", x)
+    page = report.page(ts.evaluate(snn, x, task=ts.tasks.Fidelity()))
+    assert "change of" not in page and "relative error (%)" in page
+    assert "change of" in report.page(ts.evaluate(snn, (x, torch.zeros(24, 3)), task=ts.tasks.Regression()))

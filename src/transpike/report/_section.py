@@ -186,18 +186,24 @@ def of(
     sortable: bool = False,
     closed: bool = False,
 ) -> Table:
-    """A table of a result on a page; ``bars``: heading of a column → the value of a full bar."""
+    """A table of a result on a page, without columns that have no value in any row.
+
+    ``bars``: heading of a column → the value of a full bar.
+    """
+    kept = [i for i in range(len(table.columns)) if not table.rows or any(row[i] is not None for row in table.rows)]
+    columns = [table.columns[i] for i in kept]
     found, full = [], bars or {}
     for texts, values in zip(table.texts(), table.rows, strict=True):
         cells = []
-        for column, text, value in zip(table.columns, texts, values, strict=True):
+        for column, i in zip(columns, kept, strict=True):
+            value = values[i]
             number = value if isinstance(value, int | float) and not isinstance(value, bool) else None
             top = full.get(column.heading)
             bar = min(1.0, number / top) if top and number is not None else None
-            cells.append(Cell(text, number, bar))
+            cells.append(Cell(texts[i], number, bar))
         found.append(cells)
-    left = tuple(i for i, column in enumerate(table.columns) if column.name)
-    headings = tuple(column.title for column in table.columns)
+    left = tuple(i for i, column in enumerate(columns) if column.name)
+    headings = tuple(column.title for column in columns)
     strong = rows(found, lambda n: n in table.strong)
     return Table(headings, strong, title, left, closed=closed, sortable=sortable)
 
