@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The developers' versions; users are not pinned. Another torch build: make TORCH="torch" test
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test test-matrix test-pythons check install browser sanitize arm wheels wheel-check stranger fuzz networks kills memory clean coverage bench gpu reproduce docs
+.PHONY: demo test tutorials test-matrix test-pythons check install browser sanitize arm wheels wheel-check stranger fuzz networks kills memory clean coverage bench gpu reproduce docs
 .DEFAULT_GOAL := test
 
 install: $(VENV)/.installed
@@ -71,6 +71,10 @@ arm:
 	cmake -S . -B build/arm -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux.cmake -DTRANSPIKE_CHECK=ON
 	cmake --build build/arm
 	cd build/arm && ctest --output-on-failure --verbose
+
+# The notebooks of docs/tutorials, executed in full (needs the data sets; minutes). NAMES="ecg detector" selects some.
+tutorials: install
+	$(BIN)/python benchmarks/tutorials.py $(NAMES)
 
 # The source distribution and the wheel of this machine's system and processor, in dist/.
 wheels:
