@@ -81,9 +81,30 @@ print(f"the ANN classifies {trained.test_accuracy:.2%} of {trained.test_images:,
 # ## 3. The first conversion
 #
 # A conversion replaces every ReLU by an *integrate-and-fire neuron*. In each time step such a neuron adds its input to a
-# potential. When the potential reaches the threshold, the neuron sends a spike and subtracts the threshold. Over T steps
-# the number of spikes, times the threshold, divided by T, approaches the ReLU. Weights then meet zeros and ones only, so
-# that multiplications become additions, and a neuron without a spike costs nothing downstream.
+# potential. When the potential reaches the threshold, the neuron sends a spike and subtracts the threshold. Here is one
+# with threshold 1 and an input of 0.3 in every step:
+
+# %%
+threshold, current = 1.0, 0.3
+potential, potentials, spikes = 0.5, [], []  # it starts half full, so that the mean error is zero
+for _ in range(20):
+    potential += current
+    spikes.append(potential >= threshold)
+    potential -= threshold * spikes[-1]
+    potentials.append(potential)
+figure, axis = plt.subplots(figsize=(7, 2.2))
+axis.step(range(1, 21), potentials, where="mid", color="0.4", label="potential")
+axis.plot([t for t, spike in enumerate(spikes, 1) if spike], [1.1] * sum(spikes), "|", markersize=14, label="spikes")
+axis.axhline(threshold, color="0.7", linestyle="--", label="threshold")
+axis.set(xlabel="time steps", ylim=(-0.1, 1.25))
+axis.legend(frameon=False, ncol=3, fontsize=8, loc="lower right")
+plt.show()
+print(f"{sum(spikes)} spikes in 20 steps: a mean of {threshold * sum(spikes) / 20:.2f}")
+
+# %% [markdown]
+# A negative input never reaches the threshold. So over T steps the number of spikes, times the threshold, divided by T,
+# approaches the ReLU of the input, with an error of at most threshold / T. The next weights meet zeros and ones
+# only: multiplications become additions, and a neuron without a spike costs nothing downstream.
 #
 # The thresholds come from *calibration data*: a few hundred training images, without labels.
 

@@ -9,6 +9,7 @@
 
 # %%
 import dataclasses
+import math
 import os
 
 import matplotlib.pyplot as plt
@@ -21,7 +22,7 @@ QUICK = os.environ.get("TRANSPIKE_TUTORIAL_QUICK") == "1"  # small sizes, embedd
 torch.manual_seed(0)
 
 # %% [markdown]
-# ## 1. A small transformer of your own
+# ## 1. A small transformer
 #
 # Patches become tokens, and blocks of attention and two linear layers follow. There is not a single ReLU: the functions
 # are softmax, GELU and layer normalisation. Transformers of torchvision, timm and Hugging Face are converted in the same way
@@ -92,8 +93,20 @@ print(f"{data.name}: the ANN classifies {trained.test_accuracy:.2%} of {trained.
 #
 # A GELU is not the rate of any integrate-and-fire neuron. The recipe `sigma-delta` uses another code: each neuron remembers
 # what it has already told the next layers about its value, and sends a *correction* when the difference is large enough.
-# A spike carries a sign and one of a few powers of two. Weights are added, scaled by a shift. In the products of attention
-# (queries · keys) each spike adds the stored state of the other side. When every receiver knows enough, nothing is sent.
+# A spike carries a sign and one of a few powers of two. For a value of 0.83 and 8 thresholds from 1 to 1/128:
+
+# %%
+value, known, sent = 0.83, 0.0, []
+for _ in range(6):
+    error = value - known
+    fitting = [2.0**-k for k in range(8) if abs(error) >= 0.75 * 2.0**-k]  # thresholds that bring it closer
+    sent.append(math.copysign(fitting[0], error) if fitting else 0.0)
+    known += sent[-1]
+    print(f"sends {sent[-1]:+.5f}, the receivers know {known:.5f}")
+
+# %% [markdown]
+# When every receiver knows enough, nothing is sent. Weights are added, scaled by a shift. In the products of attention
+# (queries · keys) each spike adds the stored state of the other side.
 #
 # Calibration images give the sizes of the thresholds; no label and no gradient is involved.
 
