@@ -30,7 +30,7 @@ torch.manual_seed(0)
 # from the archive `nmnist_small.npz` in the folder `TRANSPIKE_DATA` (arrays `train_t`, `train_x`, `train_y`, `train_p`,
 # `train_offsets`, `train_labels`, and the same for `test`). `events:FOLDER` reads the original files.
 #
-# Without them we simulate a camera: a shape moves along a triangle, and each pixel that changes sends an event. This also
+# Without them we simulate a camera: a shape moves along a circle, and each pixel that changes sends an event. This also
 # shows what a recording consists of: four arrays of equal length.
 
 
@@ -190,7 +190,7 @@ operations = sum(layer.synaptic_operations for layer in activity.layers) / 1e6
 events = [float(frames[0, k].sum()) if k < BINS // 2 else 0.0 for k in range(2 * BINS)]
 
 figure, axis = plt.subplots(figsize=(7, 3))
-axis.bar(range(1, 2 * BINS + 1), operations, color="tab:blue")
+axis.bar(range(1, 2 * BINS + 1), operations.tolist(), color="tab:blue")
 axis.set(xlabel="step", ylabel="million synaptic operations", title="Bars: operations; line: events of the frame")
 other = axis.twinx()
 other.plot(range(1, 2 * BINS + 1), events, color="tab:orange")

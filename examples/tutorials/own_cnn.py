@@ -128,7 +128,7 @@ steps = range(1, len(over_time) + 1)
 for k, line in enumerate(over_time[:, number].T):
     is_answer = k == int(labels[number])
     axis.plot(steps, line, color="tab:red" if is_answer else "0.7", label=data.classes[k] if is_answer else None)
-    axis.plot(steps[-1] + 1, ann[number, k].detach(), "o", color="tab:red" if is_answer else "0.7", markersize=4)
+    axis.plot(steps[-1] + 1, float(ann[number, k]), "o", color="tab:red" if is_answer else "0.7", markersize=4)
 axis.set(xlabel="time steps", ylabel="logit", title="One image: evidence over time; dots: the ANN")
 axis.legend(frameon=False)
 plt.show()

@@ -133,7 +133,7 @@ figure, axes = plt.subplots(1, 2, figsize=(9, 3))
 times = [answer.timesteps for answer in report.curve]
 axes[0].plot(times, [100 * answer.agreement for answer in report.curve], "o-")
 axes[0].set(xlabel="time steps", ylabel="agreement with the ANN (%)")
-axes[1].bar(range(1, steps + 1), spikes, color="tab:orange")
+axes[1].bar(range(1, steps + 1), spikes.tolist(), color="tab:orange")
 axes[1].set(xlabel="time steps", ylabel="spikes per image and step", title=f"silent after step {silent_after}")
 plt.tight_layout()
 plt.show()
@@ -184,7 +184,7 @@ trace = run.finish()
 sent = sum(layer.spikes for layer in trace.activity.layers if layer.role == "neuron")
 
 figure, axis = plt.subplots(figsize=(8, 3))
-axis.bar(range(1, 3 * phase + 1), sent, color="tab:orange")
+axis.bar(range(1, 3 * phase + 1), sent.tolist(), color="tab:orange")
 for t, text in ((0, "first image"), (phase, "one corner changes"), (2 * phase, "another image")):
     axis.annotate(text, (t + 1, 0.92 * float(sent.max())), fontsize=8)
 axis.set(xlabel="step", ylabel="spikes in this step")
