@@ -38,7 +38,7 @@ def pictures(count: int, seed: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     images = 0.25 * torch.rand(count, 1, SIZE, SIZE, generator=generator)
     targets = torch.full((count, 3, 5), -1.0)
-    row, column = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
+    row, column = torch.meshgrid(torch.arange(float(SIZE)), torch.arange(float(SIZE)), indexing="ij")
     for image, target in zip(images, targets, strict=True):
         for k in range(int(torch.randint(1, 4, (), generator=generator))):
             radius, kind = torch.randint(5, 10, (), generator=generator), torch.randint(2, (), generator=generator)

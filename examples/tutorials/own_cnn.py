@@ -121,7 +121,7 @@ print(first)
 
 # %%
 over_time = first(images, return_all=True)  # (steps, batch, classes)
-ann = model(data.preprocessing(images))
+ann = model(data.preprocessing(images)).detach()
 number = 2
 figure, axis = plt.subplots(figsize=(7, 3))
 steps = range(1, len(over_time) + 1)
