@@ -57,9 +57,11 @@ def notebook(name: str) -> Any:
 
 def execute(made: Any, folder: Path) -> None:
     """Run ``made`` in ``folder``, and keep its outputs. Raises CellExecutionError, and RuntimeError for warnings."""
-    NotebookClient(
-        made, timeout=LONGEST, resources={"metadata": {"path": str(folder)}}, coalesce_streams=True, record_timing=False
-    ).execute()
+    options: dict[str, Any] = {
+        "resources": {"metadata": {"path": str(folder)}}, "timeout": LONGEST, "record_timing": False,
+        "coalesce_streams": True, "extra_arguments": ["--log-level=ERROR"],
+    }  # fmt: skip
+    NotebookClient(made, **options).execute()
     made.metadata.pop("language_info", None)  # the Python that it ran on
     for cell in made.cells:
         for output in cell.get("outputs", ()):

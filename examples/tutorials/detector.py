@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 import transpike as ts
 
+torch.manual_seed(0)
 QUICK = os.environ.get("TRANSPIKE_TUTORIAL_QUICK") == "1"  # fewer pictures, short training
 CLASSES = ("square", "disc")
 SIZE, CELLS = 64, 8  # pixels and grid cells along each side
-torch.manual_seed(0)
 
 # %% [markdown]
 # ## 1. Pictures and targets
@@ -211,7 +211,7 @@ print(
 )
 
 # %% [markdown]
-# Where should one cut? `ts.cuts` measures every place at once:
+# Where should one cut? `ts.cuts` measures every place at once. The energy is that of additions and multiplications:
 
 # %%
 found = ts.cuts(snn, [(test_images, test_targets)], answers=(4, 8), task=task)
@@ -222,9 +222,15 @@ proposed = found.proposed()
 print("cheapest among those nearly as good as the ANN:", proposed.title if proposed else "none")
 
 # %% [markdown]
-# Read the table with care: this energy model prices additions and multiplications only, not the transport of spikes. It is
-# common that the ANN wins for a single still picture. Spikes pay when the camera looks at a scene that changes
-# little; then a sigma-delta network is silent where nothing moves (see the tutorial on the vision transformer).
+# Read the table with care: this model prices neither memory nor the transport of spikes, and its ANN multiplies all zeros.
+# `ts.cost` compares with the *quantised* ANN that skips zeros, under all models:
+
+# %%
+print(ts.cost(snn, [(test_images, test_targets)], task=task, limit=50).verdict)
+
+# %% [markdown]
+# For single still pictures the verdict is often sobering. Spikes pay when the camera looks at a scene that changes little; then
+# a sigma-delta network is silent where nothing moves (see the tutorial on the vision transformer).
 #
 # ## What can go wrong
 #

@@ -19,9 +19,9 @@ import torch
 
 import transpike as ts
 
+torch.manual_seed(0)
 QUICK = os.environ.get("TRANSPIKE_TUTORIAL_QUICK") == "1"  # small sizes, simulated recordings
 BINS = 10  # frames of a recording
-torch.manual_seed(0)
 
 # %% [markdown]
 # ## 1. Recordings

@@ -22,8 +22,8 @@ from torch import Tensor
 import transpike as ts
 from transpike.testing import check_neuron, check_recipe
 
-QUICK = os.environ.get("TRANSPIKE_TUTORIAL_QUICK") == "1"  # short training
 torch.manual_seed(0)
+QUICK = os.environ.get("TRANSPIKE_TUTORIAL_QUICK") == "1"  # short training
 
 # %% [markdown]
 # ## 1. A first attempt

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 import transpike as ts
 
-QUICK = os.environ.get("TRANSPIKE_TUTORIAL_QUICK") == "1"  # small sizes, embedded data
 torch.manual_seed(0)
+QUICK = os.environ.get("TRANSPIKE_TUTORIAL_QUICK") == "1"  # small sizes, embedded data
 
 # %% [markdown]
 # ## 1. A small transformer

@@ -91,6 +91,18 @@ def test_a_network_is_cut_where_one_wire_leaves_the_spiking_part():
     assert [one.layer for one in result.rows[2].sides.boundaries] == ["relu", "relu_1", "relu_2"]
 
 
+def test_smooth_activations_that_have_neurons_are_places_to_cut_too():
+    """Capture keeps SiLU as an analogue operator, and only recipes with a neuron for it make it spike."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 12), nn.SiLU(), nn.Linear(12, 10), nn.GELU(), nn.Linear(10, 5)).eval()
+    x = torch.randn(40, 8)
+    recipe = ts.recipes.StreamingSigmaDelta(timesteps=STEPS)
+    found = places(ts.convert(model, recipe, x))
+    assert [place.name for place in found] == ["1", "3", "4"]
+    for place in found[:-1]:
+        assert torch.equal(place.snn(x), ts.convert(model, recipe, x, spiking=place.snn.spiking)(x))
+
+
 def test_functions_behind_the_last_layers_are_no_part_to_cut_off():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 12), nn.ReLU(), nn.Linear(12, 5), nn.ReLU(), nn.Softmax(1))

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from transpike.core.graph import Graph, Input
+from transpike.core.cell import Neuron
+from transpike.core.graph import Graph, Input, Node
 from transpike.core.op import Op
 from transpike.core.readout import Readout
 from transpike.snn import SNN
@@ -29,6 +30,7 @@ def places(snn: SNN) -> tuple[Place, ...]:
     Among several wires after the same neurons the first one counts: it has the fewest weights before it.
     """
     source, layers = snn.source, [node for node in snn.source if not isinstance(node.op, Input)]
+    firing = {node.name for node in source if _fires(snn, node)}
     last = split_answer(source).layers
     ends = {node.name for node in source} - {node.name for node in last}
     before: dict[str, frozenset[str]] = {}
@@ -37,7 +39,7 @@ def places(snn: SNN) -> tuple[Place, ...]:
     found, seen = list[Place](), set[frozenset[str]]()
     for node in layers:
         inside = before[node.name]
-        neurons = frozenset(name for name in inside if _fires(source, name))
+        neurons = inside & firing
         rest = [other for other in layers if other.name not in inside]
         apart = all(name == node.name or name not in inside for other in rest for name in other.inputs)
         reads_all = all(one.name in inside for one in source.inputs)
@@ -51,9 +53,11 @@ def places(snn: SNN) -> tuple[Place, ...]:
     return (*found, Place(snn.graph.output.name, snn, tuple(node.name for node in layers)))
 
 
-def _fires(source: Graph, name: str) -> bool:
-    op = source[name].op
-    return isinstance(op, Op) and op.role == "activation"
+def _fires(snn: SNN, node: Node) -> bool:
+    """True for an activation, also one that only this recipe has a neuron for, as sigma-delta has for SiLU."""
+    if isinstance(node.op, Op) and node.op.role == "activation":
+        return True
+    return any(one.name == node.name and isinstance(one.op, Neuron) for one in snn.graph.cells)
 
 
 def _remains(snn: SNN, name: str) -> bool:
