@@ -97,7 +97,7 @@ print(f"{data.name}: the ANN classifies {trained.test_accuracy:.2%} of {trained.
 
 # %%
 value, known, sent = 0.83, 0.0, []
-for _ in range(6):
+for _ in range(5):
     error = value - known
     fitting = [2.0**-k for k in range(8) if abs(error) >= 0.75 * 2.0**-k]  # thresholds that bring it closer
     sent.append(math.copysign(fitting[0], error) if fitting else 0.0)
@@ -186,8 +186,8 @@ sent = sum(layer.spikes for layer in trace.activity.layers if layer.role == "neu
 figure, axis = plt.subplots(figsize=(8, 3))
 axis.bar(range(1, 3 * phase + 1), sent.tolist(), color="tab:orange")
 for t, text in ((0, "first image"), (phase, "one corner changes"), (2 * phase, "another image")):
-    axis.annotate(text, (t + 1, 0.92 * float(sent.max())), fontsize=8)
-axis.set(xlabel="step", ylabel="spikes in this step")
+    axis.annotate(text, (t + 0.6, 1.05 * float(sent.max())), fontsize=8)
+axis.set(xlabel="step", ylabel="spikes in this step", ylim=(0, 1.15 * float(sent.max())))
 plt.show()
 parts = sent.unflatten(0, (3, phase)).sum(1).tolist()
 print("spikes: first image {:,.0f}, changed corner {:,.0f}, another image {:,.0f}".format(*parts))
