@@ -82,24 +82,24 @@ print(f"the ANN classifies {trained.test_accuracy:.2%} of {trained.test_images:,
 #
 # A conversion replaces every ReLU by an *integrate-and-fire neuron*. In each time step such a neuron adds its input to a
 # potential. When the potential reaches the threshold, the neuron sends a spike and subtracts the threshold. Here is one
-# with threshold 1 and an input of 0.3 in every step:
+# with threshold 1 and an input of 0.375 in every step:
 
 # %%
-threshold, current = 1.0, 0.3
+threshold, current = 1.0, 0.375
 potential, potentials, spikes = 0.5, [], []  # it starts half full, so that the mean error is zero
-for _ in range(20):
+for _ in range(16):
     potential += current
     spikes.append(potential >= threshold)
     potential -= threshold * spikes[-1]
     potentials.append(potential)
 figure, axis = plt.subplots(figsize=(7, 2.2))
-axis.step(range(1, 21), potentials, where="mid", color="0.4", label="potential")
+axis.step(range(1, 17), potentials, where="mid", color="0.4", label="potential")
 axis.plot([t for t, spike in enumerate(spikes, 1) if spike], [1.1] * sum(spikes), "|", markersize=14, label="spikes")
 axis.axhline(threshold, color="0.7", linestyle="--", label="threshold")
-axis.set(xlabel="time steps", ylim=(-0.1, 1.25))
+axis.set(xlabel="time steps", ylim=(-0.1, 1.25), xticks=range(2, 17, 2))
 axis.legend(frameon=False, ncol=3, fontsize=8, loc="lower right")
 plt.show()
-print(f"{sum(spikes)} spikes in 20 steps: a mean of {threshold * sum(spikes) / 20:.2f}")
+print(f"{sum(spikes)} spikes in 16 steps: a mean of {threshold * sum(spikes) / 16:.3f}")
 
 # %% [markdown]
 # A negative input never reaches the threshold. So over T steps the number of spikes, times the threshold, divided by T,
@@ -194,9 +194,9 @@ print(f"chosen: {best.recipe} at T={best.timesteps}")
 # %%
 snn = ts.convert(model, recipe, calibration, preprocessing=data.preprocessing, input_bits=8)
 report = ts.evaluate(snn, data.test.batches(100, limit=test_images))
-print(ts.report.text(report))
 ts.save(snn, "fashion.transpike")
 ts.report.save(report, "fashion.html")
+print(ts.report.text(report))
 
 # %% [markdown]
 # Is this cheaper than the 8-bit ANN? `ts.cost` compares the spiking network with the *quantised* ANN of equal accuracy under
