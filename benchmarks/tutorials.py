@@ -1,6 +1,7 @@
 """The tutorials as executed notebooks: docs/tutorials/NAME.ipynb from examples/tutorials/NAME.py.
 
     python benchmarks/tutorials.py [NAME ...]    # all, or these; real data where TRANSPIKE_DATA names their folder
+    python benchmarks/tutorials.py --texts       # only texts have changed: stored outputs are kept
 
 A source is a Python script. "# %%" begins a cell of code, "# %% [markdown]" a cell of text, whose lines are comments. So it
 is read in a diff, formatted and checked like all code, and runs without Jupyter. Outputs are stored in the notebooks only.
@@ -69,6 +70,15 @@ def execute(made: Any, folder: Path) -> None:
                 raise RuntimeError(f"a cell writes to stderr:\n{cell.source}\n{output.text}")
 
 
+def take_outputs(made: Any, stored: Any) -> None:
+    """Copy the outputs of a notebook with the same cells of code. Raises ValueError for other code."""
+    pairs = [[cell for cell in one.cells if cell.cell_type == "code"] for one in (made, stored)]
+    if [cell.source for cell in pairs[0]] != [cell.source for cell in pairs[1]]:
+        raise ValueError("the code has changed: execute the notebook")
+    for new, old in zip(*pairs, strict=True):
+        new.outputs, new.execution_count = old.outputs, old.execution_count
+
+
 def text(made: Any) -> str:
     """The content of a notebook file."""
     return nbformat.writes(made, indent=1) + "\n"
@@ -77,13 +87,18 @@ def text(made: Any) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(SOURCES))
-    names = parser.parse_args().names or [*SOURCES]
+    parser.add_argument("--texts", action="store_true", help="keep the stored outputs")
+    arguments = parser.parse_args()
+    names = arguments.names or [*SOURCES]
     if unknown := {*names} - {*SOURCES}:
         parser.error(f"there is no tutorial {', '.join(sorted(unknown))}; there are {', '.join(SOURCES)}")
     for name in names:
-        made = notebook(name)
-        with tempfile.TemporaryDirectory() as folder:
-            execute(made, Path(folder))
+        made, file = notebook(name), NOTEBOOKS / f"{name}.ipynb"
+        if arguments.texts:
+            take_outputs(made, nbformat.read(file, as_version=4))
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                execute(made, Path(folder))
         content = text(made)
         for place in (
             f"{ROOT}/",
@@ -93,7 +108,7 @@ def main() -> None:
         ):
             if place in content:
                 raise RuntimeError(f"{name}: the outputs contain the path {place}")
-        write_atomically(NOTEBOOKS / f"{name}.ipynb", content.encode())
+        write_atomically(file, content.encode())
         print(f"{name}: {len(content) / 1024:.0f} KiB", flush=True)
 
 

@@ -229,8 +229,12 @@ print("cheapest among those nearly as good as the ANN:", proposed.title if propo
 print(ts.cost(snn, [(test_images, test_targets)], task=task, limit=50).verdict)
 
 # %% [markdown]
-# For single still pictures the verdict is often sobering. Spikes pay when the camera looks at a scene that changes little; then
-# a sigma-delta network is silent where nothing moves (see the tutorial on the vision transformer).
+# Know what the verdict is about: the first T at which the metric is at most 5 % worse than at the last T, and an ANN with as
+# many levels as the spikes can express. F1 hides that the boxes of T = 1 are visibly worse (see the pictures); a task that
+# asks for an overlap of 0.75 may choose another T. So choose the measure first, then read verdicts.
+#
+# Spikes also pay when the camera looks at a scene that changes little; a sigma-delta network is silent where nothing
+# moves (see the tutorial on the vision transformer).
 #
 # ## What can go wrong
 #

@@ -91,6 +91,17 @@ def test_a_cell_that_warns_is_refused(tutorials: ModuleType, tmp_path: Path) -> 
         tutorials.execute(made, tmp_path)
 
 
+def test_outputs_are_kept_where_only_texts_have_changed(tutorials: ModuleType) -> None:
+    new, old = (tutorials.notebook("plug_in") for _ in range(2))
+    code = [number for number, cell in enumerate(old.cells) if cell.cell_type == "code"]
+    old.cells[0].source, old.cells[code[0]].execution_count = "another text", 7
+    tutorials.take_outputs(new, old)
+    assert new.cells[code[0]].execution_count == 7 and new.cells[0].source != "another text"
+    old.cells[code[1]].source += "\nx = 1"
+    with pytest.raises(ValueError, match="code has changed"):
+        tutorials.take_outputs(new, old)
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
 def test_the_notebook_is_that_of_its_source_with_outputs(tutorials: ModuleType, path: Path) -> None:
     file = tutorials.NOTEBOOKS / f"{path.stem}.ipynb"
