@@ -155,10 +155,12 @@ for name in ts.chips.NAMES:
 #
 # ## 6. C code and its memory
 #
-# Weights are constants (flash), potentials and spike lists are the state (RAM). Both are known before you buy the part.
+# Weights are constants (flash), potentials and spike lists are the state (RAM). Both are known before you buy the part. The
+# samples are for the proof; again they come from all patients, and 20 beats of one person would be refused as unlike the
+# calibration.
 
 # %%
-proof = ts.export(snn, "monitor", format="c", samples=data.test.batches(20), limit=20)
+proof = ts.export(snn, "monitor", format="c", samples=data.test.batches(20, indices=spaced(data.test, 20)))
 costs = json.loads(Path("monitor/net.json").read_text())["costs"]
 print(proof)
 print(f"flash {costs['flash'] / 1024:.1f} KiB, RAM {costs['ram'] / 1024:.1f} KiB")
