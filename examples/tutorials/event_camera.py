@@ -200,7 +200,7 @@ total, macs = float((camera + neurons)[:BINS].sum()), reports["signed"].ann_macs
 print(f"{total:.1f} M additions in {BINS} steps; the ANN takes {macs:.1f} M multiplications for the whole recording")
 
 # %% [markdown]
-# The operations of the events stop with the events. Those of the neurons do not! Each layer has a bias, left by
+# The operations of the events are few, and stop with them. Those of the neurons do not! Each layer has a bias, left by
 # batch normalisation: a constant current that enters in every step, whether anything moves or not, and neurons turn it into
 # spikes. A silent camera alone does not make a silent network.
 #
