@@ -138,7 +138,7 @@ def overlap(left: Tensor, right: Tensor) -> Tensor:
 
 
 def f1(answer: Tensor, targets: Tensor) -> Tensor:
-    """Of each picture ``2 hits / (boxes found + objects)``; a hit has the right class and an overlap of at least 0.5."""
+    """``2 hits / (boxes found + objects)`` for each picture; a hit has the right class and an overlap of at least 0.5."""
     rows = []
     for (boxes, kinds), target in zip(decode(answer), targets, strict=True):
         target = target[target[:, 0] >= 0]

@@ -221,4 +221,4 @@ print(f"{total:.1f} M additions in {BINS} steps; the ANN takes {macs:.1f} M mult
 #
 # - [Export](../export.md): the stream as C code, one call for each frame.
 # - [Hybrid networks](../hybrid.md): only the first layers spike, the rest runs as the ANN.
-# - `transpike inspect net.transpike --fit speck` asks whether the network fits a chip behind an event camera.
+# - `transpike inspect net.transpike --fit speck` asks whether the network fits a chip that an event camera feeds.

@@ -68,7 +68,7 @@ print(message)
 
 # %% [markdown]
 # The neuron throws its input away while it rests. Charge that is lost never arrives at the next layer: the mean output would
-# not be the ReLU that the neuron stands for. A resting neuron must *listen* and only keep silent.
+# not be the ReLU that the neuron represents. A resting neuron must *listen* and only keep silent.
 #
 # ## 2. The neuron
 #
@@ -156,8 +156,8 @@ for name, report in reports.items():
 
 # %% [markdown]
 # Active neurons want to send a spike in more than half of the steps, and may not: large activations are cut at `peak`. The
-# remedy follows from the formula: with thresholds (1 + rest) times as large, the peak is where it was. That needs a pass of
-# our own, because the threshold changes.
+# remedy follows from the formula: with thresholds (1 + rest) times as large, the peak is where it was. That needs a
+# custom pass, because the threshold changes.
 
 
 # %%

@@ -210,7 +210,7 @@ assert float(sent[phase - 1]) == float(sent[-1]) == 0
 # |---|---|---|
 # | the network never falls silent | a layer that oscillates between two levels; very few thresholds | look at `report.layers`; raise `threshold_count` |
 # | a low agreement that does not rise | inputs larger than those of the calibration: neurons follow slowly | more calibration images |
-# | an operator is named as *analogue* in the remarks | no neuron stands for it (softmax, norms) | nothing to do: it is computed where an input changed, and counted |
+# | an operator is named as *analogue* in the remarks | no neuron represents it (softmax, norms) | nothing to do: it is computed where an input changed, and counted |
 # | a long run time | transformers run in the dense engine | fewer samples; the count of operations does not depend on the engine |
 #
 # ## Where to go on
