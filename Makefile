@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The developers' versions; users are not pinned. Another torch build: make TORCH="torch" test
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test test-matrix test-pythons check install browser sanitize arm wheels wheel-check stranger fuzz networks kills memory clean coverage bench gpu reproduce
+.PHONY: demo test test-matrix test-pythons check install browser sanitize arm wheels wheel-check stranger fuzz networks kills memory clean coverage bench gpu reproduce docs
 .DEFAULT_GOAL := test
 
 install: $(VENV)/.installed
@@ -149,5 +149,10 @@ gpu: install
 reproduce: install
 	$(BIN)/transpike reproduce $(if $(PAPERS),$(PAPERS),all) --output-dir reproductions $(if $(wildcard $(DATA)),--data-dir $(DATA)) $(if $(MODELS),--models-dir $(MODELS))
 
+# The documentation site, in site/: warnings are errors. Open site/index.html; no server and no network are needed.
+docs: install
+	$(BIN)/python docs/build.py build/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --config-file build/docs/mkdocs.yml
+
 clean:
-	rm -rf $(VENV) .venv-vision .venv-bench .venv-wheels .venv-uv .venv-pythons build dist runs
+	rm -rf $(VENV) .venv-vision .venv-bench .venv-wheels .venv-uv .venv-pythons build dist runs site

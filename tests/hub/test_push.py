@@ -187,5 +187,5 @@ def test_verify_in_python(network, images) -> None:
     found = ts.verify(network, images[:4])
     assert found.agrees and found.samples == 4 and found.timesteps == 8 and "layers equal" in str(found)
     found.check()
-    with pytest.raises(SettingError, match="timesteps must be a whole number from 1"):
+    with pytest.raises(SettingError, match="timesteps must be an integer of at least 1"):
         ts.verify(network, images[:4], 0)

@@ -132,7 +132,7 @@ ANN = "over the quantised ANN with"
 def test_every_number_of_models(cost, ratios, begin) -> None:
     priced = with_ratios(cost, *ratios)
     found = decision.sentences(with_answers(cost, 1, 1, 1, 180), priced)[1]
-    assert found.startswith(begin) and found.endswith(f"({priced.quantised_baseline_value:.2%}).")
+    assert found.startswith(begin) and f"({priced.quantised_baseline_value:.2%}" in found
     assert decision.favoured(priced, 4) == priced.cheaper
 
 
@@ -143,6 +143,15 @@ def test_fewer_steps_than_those_of_the_verdict_are_judged_too(cost) -> None:
     assert decision.sentences(report, with_ratios(cost, 3.0, 4.0))[1].endswith("; at T=2 also none.")
     unpriced = dataclasses.replace(priced, points=())
     assert decision.favoured(unpriced, 2) is None and "at T=2" not in decision.sentences(report, unpriced)[1]
+
+
+def test_an_ann_that_is_worse_than_the_snn_is_called_so(cost) -> None:
+    for value, worse in ((0.9, False), (0.89, True)):  # half a point of room
+        priced = dataclasses.replace(
+            with_ratios(cost, 1.2, 0.9), quantised_baseline_value=value, room=0.005,
+            report=with_answers(cost, 1, 1, 1, 180),
+        )  # fmt: skip
+        assert decision.sentences(priced.report, priced)[1].endswith("; none as good was measured).") == worse
 
 
 def test_without_prices_the_verdict_says_why(cost) -> None:

@@ -129,4 +129,6 @@ def test_contrast_of_text_is_enough_in_both_themes(found, opened) -> None:
 def test_a_page_of_one_answer_has_nothing_to_step_through(found) -> None:
     report = found.results[0]
     only = dataclasses.replace(report, curve=report.curve[-1:])
-    assert 'data-steps="' not in reports.page(only) and 'data-steps="' in reports.page(report)
+    page = reports.page(only)
+    assert 'data-steps="' not in page and 'data-steps="' in reports.page(report)
+    assert "<svg" not in page and f"{report.final.accuracy:.2%}" in page  # a table, not a picture of one point

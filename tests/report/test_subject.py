@@ -108,3 +108,9 @@ def test_the_overview_is_small_and_needs_an_evaluation(found, tmp_path) -> None:
     with pytest.raises(SettingError, match="needs a cost with an evaluation"):
         reports.overview(ts.cost(found.snn, next(iter(found.data))[0]), tmp_path / "x.png")
     assert not (tmp_path / "x.png").exists()
+
+
+def test_files_of_a_network_on_a_hub_go_into_the_current_folder() -> None:
+    subject = reports.Subject(None, "hf://user/net@main")
+    assert subject.command("evaluate") == "transpike evaluate hf://user/net@main" and subject.bytes is None
+    assert subject.beside("-exit.transpike") == "net-exit.transpike"

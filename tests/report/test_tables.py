@@ -219,4 +219,4 @@ def test_the_commands_write_tables(tmp_path: Path) -> None:
         "utf-8"
     )
     refused = CliRunner().invoke(main, ["inspect", str(net), "--report", str(tmp_path / "fit.csv")])
-    assert refused.exit_code == 2 and "--fit too" in refused.output
+    assert refused.exit_code == 2 and "add --fit" in refused.output

@@ -29,7 +29,19 @@ def test_a_frame_has_the_whole_page_and_no_network(report: ts.Report) -> None:
 
 
 def test_heights_and_results_are_checked(report: ts.Report) -> None:
-    with pytest.raises(SettingError, match="height must be a whole number of pixels from 100"):
+    with pytest.raises(SettingError, match="height must be an integer number of pixels, at least 100"):
         ts.report.widget(report, height=20)
     with pytest.raises(SettingError, match="at least one result"):
         ts.report.widget([])
+
+
+def test_its_controls_work_inside_of_the_frame(found, opened) -> None:
+    shown = ts.report.widget(found.results[:1])._repr_html_()
+    page = opened(f"<!DOCTYPE html><html><body>{shown}</body></html>", 900)
+    frame = page.frame_locator("iframe")
+    output = frame.locator("#accuracy figure.stepped output")
+    first, last = found.results[0].curve[0], found.results[0].curve[-1]
+    frame.locator("#accuracy figure.stepped input").press("Home")
+    assert output.inner_text().startswith(f"T={first.timesteps}: {first.accuracy:.2%}")
+    frame.locator("#accuracy figure.stepped input").press("End")
+    assert output.inner_text().startswith(f"T={last.timesteps}: {last.accuracy:.2%}")

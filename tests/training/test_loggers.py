@@ -193,7 +193,7 @@ def test_the_command_line_logs(tmp_path: Path) -> None:
     run("train", "--epochs", 1, "--output", output, "--log", f"csv:{log}", "--threads", 1)
     assert len(table(log)) == 1
     words = ("train", "--epochs", 1, "--output", output)
-    assert "--tensorboard is now called --log" in run(*words, "--tensorboard", tmp_path, code=2).output
+    assert "--tensorboard has been renamed to --log" in run(*words, "--tensorboard", tmp_path, code=2).output
     assert "is not a place for logs" in run(*words, "--log", "mlflow:x", code=2).output
 
 

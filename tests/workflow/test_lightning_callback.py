@@ -95,7 +95,7 @@ def test_what_cannot_be_converted_is_told_before_the_first_epoch(lightning: Modu
 def test_iterators_wrong_numbers_and_a_missing_package_are_refused(lightning: ModuleType, monkeypatch) -> None:
     with pytest.raises(SettingError, match="calibration is an iterator, which is empty after one epoch"):
         ts.lightning_callback("ecc", iter([X]), (X, Y))
-    with pytest.raises(SettingError, match="every must be a whole number from 1"):
+    with pytest.raises(SettingError, match="every must be an integer of at least 1"):
         ts.lightning_callback("ecc", X, (X, Y), every=0)
     for name in ("lightning.pytorch", "pytorch_lightning"):
         monkeypatch.setitem(sys.modules, name, None)

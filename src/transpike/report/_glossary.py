@@ -12,14 +12,14 @@ TERMS: Mapping[str, tuple[str, str]] = {
         "The step at which the answer is ready; larger than T if layers fire one after another.",
     ),
     "recommended T": (
-        "[Rr]ecommended",
+        r"[Rr]ecommended:? T|: recommended",
         "The first T with spikes whose answers are nearly as good as those of the last one.",
     ),
     "accuracy change": (
         "accuracy change",
         "Accuracy of the SNN minus that of the ANN on the same samples, in points; below 0 the SNN is worse.",
     ),
-    "point": (r"\bpoints?\b", "A percentage point: the difference between 90 % and 91 %."),
+    "point": (r"(?<!even )\bpoints?\b", "A percentage point: the difference between 90 % and 91 %."),
     "95 % interval": (
         "95 % interval",
         "The range of values that agree with the measured samples; it shrinks with the root of their number. "

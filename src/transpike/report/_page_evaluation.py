@@ -1,11 +1,12 @@
 """An evaluation on a page: accuracy over time, latency, layers, and provenance."""
 
+from dataclasses import replace
 from typing import Any
 
 from transpike.report import _page_pictures, decision, picture, terminal
 from transpike.report._contents import details, early_exit, layers
 from transpike.report._numbers import change, short
-from transpike.report._section import Section, Step, Table, Tile, drawing, of, rows
+from transpike.report._section import Drawing, Section, Step, Table, Tile, drawing, of, rows
 from transpike.report._style import PAGE, legend_below
 from transpike.workflow.evaluate.report import Answer, Report
 
@@ -65,6 +66,18 @@ def sections(reports: dict[str, Report]) -> list[Section]:
 
 
 def _accuracy(reports: dict[str, Report]) -> Section:
+    over_time = any(len(report.curve) > 1 for report in reports.values())
+    return Section(
+        "accuracy",
+        "Accuracy over time",
+        (summary(next(iter(reports.values()))),),
+        figures=_over_time(reports) if over_time else (),
+        tables=tuple(replace(_curve(label, report), closed=over_time) for label, report in reports.items()),
+    )
+
+
+def _over_time(reports: dict[str, Report]) -> tuple[Drawing, ...]:
+    """Accuracy, which a reader can step through, and operations."""
     first = next(iter(reports.values()))
 
     def paint(axes: Any) -> dict[str, str]:
@@ -89,12 +102,10 @@ def _accuracy(reports: dict[str, Report]) -> Section:
     answers = _stepped(first)
     steps = [Step(a.total_steps, 100 * a.accuracy, _words(first, a)) for a in answers]
     costs = "Synaptic operations of one sample until the answer, and the MACs of the ANN; which costs more: see energy."
-    figures = (
+    return (
         drawing("accuracy", caption, paint, 5.0, height, steps, answers.index(first.recommended)),
         drawing("work", costs, work, 5.0, height),
     )
-    tables = tuple(_curve(label, report) for label, report in reports.items())
-    return Section("accuracy", "Accuracy over time", (summary(first),), figures=figures, tables=tables)
 
 
 def _stepped(report: Report) -> list[Answer]:

@@ -1,5 +1,6 @@
 """An evaluation in the metrics of its task, on a page."""
 
+from dataclasses import replace
 from typing import Any
 
 from transpike.report import _page_pictures, measurement
@@ -56,9 +57,11 @@ def sections(result: Measurement, beside: bool = False) -> list[Section]:
         3.5, steps, start,
     )  # fmt: skip
     found = metrics(result)
+    table = replace(of(found, "Table"), note=f"{found.caption}.")
+    title = f"{result.task[0].upper()}{result.task[1:]} over time"
     lead = tuple(line.strip() for line in measurement.lines(result))
     return [
-        Section("metrics", f"{result.task} over time", lead, figures=(figure,), tables=(of(found, found.caption),)),
+        Section("metrics", title, lead, figures=(figure,), tables=(table,)),
         *_page_pictures.sections(result.pictures),
         *([] if beside else [_layers(result)]),
         *(Section(one.name, one.title, tables=(of(one),)) for one in details(result) if not beside),

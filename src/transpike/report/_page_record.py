@@ -47,7 +47,8 @@ def _sample(result: SpikeRecord, number: int, one: SampleRecord) -> Sample:
     if not result.steps:
         return Sample(picture, alt, words, right, strips)
     steps = one.timesteps[-1]
-    answers = [printable(named(answer)) for answer in one.answers] or list(map(result.metric.text, one.values))
+    answers = [f"answer: {printable(named(answer))}" for answer in one.answers]
+    answers += [f"{printable(result.metric.name)} {result.metric.text(value)}" for value in one.values]
     data = json.dumps({"times": one.timesteps, "answers": answers}, ensure_ascii=False) if answers else ""
     return Sample(picture, alt, words, right, strips, steps, _stretches(one, named), _raster.ticks(steps), data)
 

@@ -146,7 +146,7 @@ def _energy(cost: Cost, near: Answer | MeasuredAnswer | None) -> str:
         return f"{cost.verdict}."
     value = cost.quantised_baseline_value
     name = "" if cost.metric == ACCURACY else f"{cost.metric.name} "
-    ann = cost.ann_name if value is None else f"{cost.ann_name} ({name}{cost.metric.text(value)})"
+    ann = cost.ann_name if value is None else f"{cost.ann_name} ({name}{cost.metric.text(value)}{_worse(cost)})"
     found = f"{_models(count, models)} the {cost.snn_name} over the {ann}"
     there = None if near is None or near.timesteps == cost.timesteps else favoured(cost, near.timesteps)
     if near is not None and there is not None:
@@ -154,6 +154,13 @@ def _energy(cost: Cost, near: Answer | MeasuredAnswer | None) -> str:
         number = "none" if there == 0 else f"{there} of {models}"
         found += f"; at T={near.timesteps} {also}{number}"
     return f"{found}."
+
+
+def _worse(cost: Cost) -> str:
+    """A remark where every quantised ANN that was measured is worse than the SNN."""
+    last = None if cost.report is None else cost.report.final.score[0]
+    wanted = cost.metric.rank(last) - cost.room - 1e-12
+    return "; none as good was measured" if cost.metric.rank(cost.quantised_baseline_value) < wanted else ""
 
 
 def _models(count: int, models: int) -> str:

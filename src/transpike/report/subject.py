@@ -5,6 +5,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from transpike.hub.address import address_of
 from transpike.snn import SNN
 
 
@@ -50,8 +51,9 @@ class Subject:
         return " ".join(word for word in words if word)
 
     def beside(self, ending: str) -> str:
-        """The name of a new file next to this one, for a command line."""
-        path = Path(str(self.file))
+        """The name of a new file next to this one, for a command line; of a network on a hub in the current folder."""
+        address = address_of(str(self.file))
+        path = Path(str(self.file)) if address is None else Path(f"{address.repository.partition('/')[2]}.transpike")
         return shlex.quote(str(path.with_name(f"{path.stem}{ending}")))
 
 

@@ -80,7 +80,7 @@ for (const sample of document.querySelectorAll(".sample[data-steps]")) {
     sample.style.setProperty("--at", (100 * (k + 1)) / count);
     sample.classList.add("on");
     const last = times.findLastIndex((t) => t <= k + 1);
-    const answer = last < 0 ? "no answer yet" : `answer: ${answers[last]}`;
+    const answer = last < 0 ? "no answer yet" : answers[last];
     const spikes = strips.map(([name, sums]) => `${name} ${sums[k].toLocaleString("en")}`).join(", ");
     return `Step ${k + 1} of ${count}: ${answer}` + (spikes && `; spikes in the rasters so far: ${spikes}`);
   }));

@@ -170,8 +170,8 @@ def _certified(verification: Verification | None, address: Address, sha256: str)
         )
     return (
         f"{_plain(str(verification))}.\n\nSHA-256 of the file: `{sha256}`; transpike {__version__}, torch "
-        f"{torch.__version__}; all of it is in `{CERTIFICATE}`. To repeat it: "
-        f"`transpike verify {address} --samples {verification.samples}`, with the same `--data`."
+        f"{torch.__version__}; details are in `{CERTIFICATE}`. To repeat the "
+        f"comparison: `transpike verify {address} --samples {verification.samples}`, with the same `--data`."
     )
 
 

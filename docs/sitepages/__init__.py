@@ -1,0 +1,1 @@
+"""Makes the source of the documentation site: ``site.build``."""
