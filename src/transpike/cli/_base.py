@@ -127,8 +127,7 @@ capture_options = options(
 spiking_option = click.option(
     "--spiking",
     multiple=True,
-    help="Modules that spike, like 'backbone.*'; the rest runs as in the ANN, once for each answer. Repeatable "
-    "(default: all).",
+    help="Modules that spike, like 'backbone.*' (default: all); the rest runs as ANN, once per answer. Repeatable.",
 )
 calibration_option = click.option(
     "--calibration-samples",
