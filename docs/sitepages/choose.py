@@ -21,7 +21,7 @@ def add(site: Site) -> str:
 
 def page() -> str:
     rows = measurements.rows()
-    free = [row for row in rows if row.network == COMPARED and row.training_free]
+    free = [row for row in rows if row.network == COMPARED and row.training_free and not row.is_part]
     trained = [row for row in rows if row.network == TRAINED]
     return f"""# Choose a recipe
 

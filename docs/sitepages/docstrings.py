@@ -6,6 +6,8 @@ from sitepages.staging import fenced, outside_code, spaced
 
 STAR = re.compile(r"(?<![\w*\\])\*(?=\w)(?![\w -]+\*)")
 """The star of (batch, *shape), which opens no emphasis."""
+PARTS = re.compile(r"(?<=[^\n]\n)(?=(?:Source|Checked|Differs from the paper):|Raises [A-Z])")
+"""The place before a part of a docstring that becomes a paragraph."""
 
 
 def markdown(text: str) -> str:
@@ -24,5 +26,5 @@ def markdown(text: str) -> str:
         found.append("```")
     joined = "\n".join(found)
     prose = re.compile(r"::$(?=\n\n    )", re.MULTILINE)  # a literal block, as in reStructuredText
-    text = "".join(part if is_code else prose.sub(":", part) for is_code, part in fenced(joined))
+    text = "".join(part if is_code else PARTS.sub("\n", prose.sub(":", part)) for is_code, part in fenced(joined))
     return spaced(outside_code(text, lambda part: STAR.sub(r"\\*", part)))

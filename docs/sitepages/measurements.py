@@ -31,6 +31,8 @@ class Row:
     high: float
     operations: float
     training_free: bool
+    is_part: bool = False
+    """A recipe without one of its parts, measured to see what the part contributes: no recommendation."""
 
     @property
     def name(self) -> str:
@@ -58,14 +60,16 @@ def rows() -> list[Row]:
 
 def _compared() -> Iterator[Row]:
     found = content("methods")
-    for group in found["rows"].values():
-        for row in group:
-            if "accuracy" in row:
+    seen = set()
+    for group, rows in found["rows"].items():
+        for row in rows:
+            if "accuracy" in row and (key := (row["recipe"], row["timesteps"], row["schedule"])) not in seen:
+                seen.add(key)
                 yield Row(
                     row["recipe"].removesuffix("()"), COMPARED, found["settings"]["samples"], row["timesteps"],
                     row["total_steps"], tuple(row["alphabets"]), row["signed"], row["schedule"], row["accuracy"],
                     100 * row["drop"], 100 * row["drop_low"], 100 * row["drop_high"], row["synaptic_operations"],
-                    row["training_free"],
+                    row["training_free"], group == "ablation",
                 )  # fmt: skip
 
 

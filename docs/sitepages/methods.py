@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import re
 import typing
 from typing import Any
 
@@ -19,6 +20,9 @@ from transpike.cli.recipes import Properties, properties
 from transpike.core.constraints import choices_of
 from transpike.core.recipe import Recipe
 from transpike.errors import TranspikeError
+
+PLACE = re.compile(r" \(\S+\.py:\d+\)")
+"""A source line in a message, here of a network that is made for the page."""
 
 
 def add(site: Site, *, probing: bool = True) -> list[str]:
@@ -70,7 +74,7 @@ def when(kind: type[Recipe], found: Properties, rows: list[Row]) -> str:
             "streaming": "Neurons fire while their input arrives: the answer is ready after T steps.",
             "layer-synchronous": "Each layer waits for the one before it: the answer is ready after (layers + 1) · T steps, so "
             "use it where accuracy per spike counts more than latency.",
-            "phase-cycles": "Layers work in cycles of a few steps, each one cycle behind the layer before it, which adds "
+            "phase-cycles": "Layers work in cycles of a few steps, each one cycle after the layer before it, which adds "
             "latency in proportion to the depth.",
             "time-slots": "The time of a spike is its value: few spikes, and a window of T slots for each layer.",
             "differences": "Neurons send changes only: on a constant input the network falls silent when it has settled.",
@@ -98,7 +102,7 @@ def _ranked(kind: type[Recipe], rows: list[Row]) -> list[str]:
     for steps in (8, 32):
         peers = [
             row for row in rows
-            if row.network == measurements.COMPARED and row.total_steps == steps and row.binary and row.training_free
+            if row.network == measurements.COMPARED and row.total_steps == steps and row.binary and row.training_free and not row.is_part
         ]  # fmt: skip
         best = {name: max(r.accuracy for r in peers if r.name == name) for name in {row.name for row in peers}}
         if kind.name in best:
@@ -242,7 +246,7 @@ def refusals(kind: type[Recipe]) -> str:
         try:
             ts.convert(model.eval(), recipe, x)
         except TranspikeError as error:
-            refused.append([name, plain(str(error))])
+            refused.append([name, plain(PLACE.sub("", str(error)))])
         else:
             accepted.append(name)
     lines = [

@@ -25,12 +25,12 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Maintainers": ("architecture.md", "contributing.md", "changelog.md", "speed.md", "benchmarks.md", "adr/index.md",
                     "adr/*"),
 }  # fmt: skip
-"""Section → its pages in order; * stands for the pages of a folder. A page in no section comes last in How-to."""
+"""Section → its pages in order; * represents the pages of a folder. A page in no section comes last in How-to."""
 GROUPS = {
     "commands": "Command line", "reference/functions": "Functions", "reference/classes": "Classes",
     "reference/modules": "Modules", "adr": "Decisions", "methods": "Recipes", "papers": "Reproduced papers", "zoo": "Networks",
 }  # fmt: skip
-"""Folders that are groups of their own."""
+"""Folders that are separate groups."""
 
 
 def sections(places: list[str]) -> dict[str, list[str]]:

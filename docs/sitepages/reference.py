@@ -17,7 +17,7 @@ from transpike.core.constraints import choices_of
 from transpike.core.naming import is_ours
 
 MODULES = {"errors": errors, "testing": testing}
-"""Modules that are documented although they are no names of ``ts``."""
+"""Modules that are documented although they are not names of ``ts``."""
 
 
 def names() -> dict[str, list[str]]:
@@ -127,7 +127,7 @@ def _exported(module: ModuleType) -> set[str]:
 
 
 def undocumented() -> list[str]:
-    """Public things without a docstring of their own; a dataclass makes one of its fields, which says nothing."""
+    """Public things without a separate docstring; a dataclass makes one of its fields, which says nothing."""
     things = [(f"ts.{name}", getattr(ts, name)) for name in ts.__all__]
     for name in names()["modules"]:
         things += [(f"{name}.{_name(thing)}", thing) for thing in members(_thing(name))]

@@ -21,14 +21,14 @@ class BrokenLink(Exception):
 class Site:
     """Pages by their place in the site. ``sources``: place in the repository → place in the site.
 
-    ``repository`` is its address, for links to files that are no pages; without one these links are plain text.
+    ``repository`` is its address, for links to files that are not pages; without one these links are plain text.
     """
 
     repository: str
     pages: dict[str, str] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
-    """Other places in the repository that a page stands for."""
+    """Other places in the repository that a page represents."""
     files: dict[str, Path | str | bytes] = field(default_factory=dict)
     """Place in the site → the file to copy, or its content."""
 
@@ -63,7 +63,7 @@ class Site:
         if source is None:  # a made page links to places of the site
             found = normal(folder / path)
             if found not in self.pages and found not in self.files:
-                raise BrokenLink(f"{place}: {target} is no page of the site")
+                raise BrokenLink(f"{place}: {target} is not a page of the site")
             return target
         if normal(folder / path) in self.files:  # a picture of a notebook
             return target
@@ -150,7 +150,7 @@ def fence(text: str, language: str) -> str:
 
 
 def spaced(text: str) -> str:
-    """``text`` with an empty line in front of every list: Python-Markdown needs it, GitHub does not."""
+    """``text`` with an empty line before every list: Python-Markdown needs it, GitHub does not."""
 
     def change(part: str) -> str:
         lines: list[str] = []

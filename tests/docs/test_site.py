@@ -87,7 +87,7 @@ def test_every_recipe_has_a_page_with_all_its_settings(pages: Site) -> None:
 
 def test_a_page_of_a_recipe_shows_what_the_recipe_refuses() -> None:
     """Cao's networks have no biases, QCFS needs activations that were trained, sigma-delta takes any function."""
-    assert "| biases |" in methods.refusals(ts.recipes.Cao)
+    assert "| biases |" in methods.refusals(ts.recipes.Cao) and ".py:" not in methods.refusals(ts.recipes.Cao)
     assert "| a plain ReLU |" in methods.refusals(ts.recipes.QCFS)
     assert "| GELU |" not in methods.refusals(ts.recipes.StreamingSigmaDelta)
 
@@ -106,6 +106,9 @@ def test_the_table_of_recipes_has_the_most_accurate_row_that_fits() -> None:
     from sitepages import choose, measurements
 
     rows = [row for row in measurements.rows() if row.network == measurements.COMPARED and row.training_free]
+    parts = [row.recipe for row in rows if row.is_part]
+    assert parts and "few-steps" not in parts and not any(f"`{recipe}`" in choose.page() for recipe in parts)
+    rows = [row for row in rows if not row.is_part]
     for steps in choose.STEPS:
         best = choose.best(rows, steps, "one binary spike or none")
         fitting = [row for row in rows if row.alphabets == ("binary",) and row.total_steps <= steps]
@@ -171,6 +174,7 @@ def test_examples_in_docstrings_become_code() -> None:
     assert docstrings.markdown(text) == (
         "Text:\n\n    code\n\n- a\nmore\n- b\n\n```pycon\n>>> 1 +\n... 1\n2\n```\n\nend"
     )
+    assert docstrings.markdown("A.\nSource: B.\nC.\nRaises D.") == "A.\n\nSource: B.\nC.\n\nRaises D."
     assert docstrings.markdown("(n, *shape), (m, *shape), *so*, **b**, `*c`") == (
         "(n, \\*shape), (m, \\*shape), *so*, **b**, `*c`"
     )

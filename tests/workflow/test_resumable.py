@@ -72,8 +72,11 @@ def every_batch_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def kill_after(writes: int, patch: pytest.MonkeyPatch) -> None:
-    """From now on every ``writes``-th write of a checkpoint is the last thing that its run does."""
-    original, count = run.Checkpoint.save, 0
+    """From now on every ``writes``-th write of a checkpoint is the last thing that its run does.
+
+    What a call takes from a file must be all that it would write there again.
+    """
+    original, begin, count = run.Checkpoint.save, run.Checkpoint.begin, 0
 
     def save(self: run.Checkpoint, group: ranks.Ranks) -> None:
         nonlocal count
@@ -82,7 +85,14 @@ def kill_after(writes: int, patch: pytest.MonkeyPatch) -> None:
         if count % writes == 0:
             raise Killed
 
+    def restored(self: run.Checkpoint, *given: Any) -> run.Call:
+        call = begin(self, *given)
+        if call.before is not None:
+            assert packed([call.saved()]) == packed([call.before])
+        return call
+
     patch.setattr(run.Checkpoint, "save", save)
+    patch.setattr(run.Checkpoint, "begin", restored)
 
 
 @pytest.fixture
@@ -491,10 +501,10 @@ def going_on(folder: Path) -> Any:
 
 
 def killed(folder: Path) -> None:
-    """One process, which is killed after two batches."""
+    """One process, which is killed after three batches."""
 
     def progress(done: int, total: int | None) -> None:
-        if done == 2 * SIZE:
+        if done == 3 * SIZE:
             os.kill(os.getpid(), signal.SIGKILL)
 
     with ts.resumable(folder / "run"):
@@ -523,11 +533,11 @@ def test_two_processes_continue_where_one_was_killed(file, tmp_path):
     needs_gloo()
     answer = subprocess.run((sys.executable, __file__, str(tmp_path), "killed"), env=environment(), timeout=HANGS, capture_output=True, text=True)  # fmt: skip
     assert answer.returncode == -signal.SIGKILL, answer.stderr[-5000:]
-    assert unpacked((tmp_path / "run").read_bytes(), "it")[0].samples == 2 * SIZE
+    assert unpacked((tmp_path / "run").read_bytes(), "it")[0].samples == 3 * SIZE
     finished([tmp_path / f"found-{rank}.json" for rank in (0, 1)], __file__, str(tmp_path), "go")
     first, second = (json.loads((tmp_path / f"found-{rank}.json").read_text()) for rank in (0, 1))
     # the first batch is compared, and the missing ones are shared
-    assert first.pop("read") == [0, 2, 4] and second.pop("read") == [0, 3] and not (tmp_path / "run").exists()
+    assert first.pop("read") == [0, 3] and second.pop("read") == [0, 4] and not (tmp_path / "run").exists()
     alone = json.loads(json.dumps(going_on(tmp_path)))
     assert alone.pop("read") == [0, 1, 2, 3, 4] and first == second == alone
 

@@ -1,6 +1,7 @@
 """Evaluation by a task that measures its answers."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -40,10 +41,11 @@ class MeasuredTally(Tally):
     def state_judged(self) -> tuple[Any, ...]:
         return torch.cat(self.ann), tuple((t, torch.cat(rows)) for t, rows in self.found.items())
 
-    def restore_judged(self, state: tuple[Any, ...]) -> None:
+    def restore_judged(self, state: tuple[Any, ...]) -> Iterable[int]:
         ann, found = state
         self.ann = [rows_of(ann, self.samples, ann.dtype)]
         self.found = {t: [rows_of(rows, self.samples, ann.dtype)] for t, rows in found}
+        return self.found
 
     def report(self, snn: SNN, engine: str, models: tuple[EnergyModel, ...] = ()) -> Measurement:
         # (samples, 1 + answers, k), the source network first

@@ -1,5 +1,6 @@
 """Evaluation by a task whose answers are correct or wrong."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -57,13 +58,14 @@ class OutcomeTally(Tally):
         found = tuple((t, torch.cat(rows), self.agree[t]) for t, rows in self.correct.items())
         return torch.cat(self.ann_correct), found, None if self.exits is None else self.exits.state()
 
-    def restore_judged(self, state: tuple[Any, ...]) -> None:
+    def restore_judged(self, state: tuple[Any, ...]) -> Iterable[int]:
         ann, found, exits = state
         self.ann_correct = [rows_of(ann, self.samples, torch.bool)]
         self.correct = {t: [rows_of(rows, self.samples, torch.bool)] for t, rows, _ in found}
         self.agree = {t: int(same) for t, _, same in found}
         if self.exits is not None:
             self.exits.restore(exits)
+        return self.correct
 
     def report(self, snn: SNN, engine: str, models: tuple[EnergyModel, ...] = ()) -> Report:
         common = self.common(snn, engine, self._judged(snn), models)

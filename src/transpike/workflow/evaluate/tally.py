@@ -2,7 +2,7 @@
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,15 +153,17 @@ class Tally(ABC):
         self.inputs.restore(state["inputs"])
         self.outputs.restore(state["outputs"])
         self.pictures.restore(state["pictures"])
-        self.restore_judged(state["judged"])
+        answers = self.restore_judged(state["judged"])
+        if any({*found} != {*self.asked} for found in (answers, self.fidelity.sums)):
+            raise ValueError("it holds other answers")
 
     @abstractmethod
     def state_judged(self) -> tuple[Any, ...]:
         """What was judged, as plain data."""
 
     @abstractmethod
-    def restore_judged(self, state: tuple[Any, ...]) -> None:
-        """Take what ``state_judged`` gave."""
+    def restore_judged(self, state: tuple[Any, ...]) -> Iterable[int]:
+        """Take what ``state_judged`` gave; returns the time steps of its answers."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the check of inputs, which every process has."""
