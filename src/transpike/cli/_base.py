@@ -102,8 +102,8 @@ model_options = options(
     click.option(
         "--weights",
         type=Weights(path_type=Path),
-        help="A checkpoint, .safetensors or .pth; FILE#KEY selects a dictionary in it. pretrained: those that come "
-        "with a network of the zoo (transpike models).",
+        help="A checkpoint, .safetensors or .pth; FILE#KEY selects a dictionary in it. pretrained: those of the "
+        "zoo (transpike models).",
     ),
     click.option(
         "--trust",
