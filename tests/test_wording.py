@@ -61,7 +61,7 @@ def of_module(content: str) -> Iterator[tuple[int, str, str]]:
 
 
 TEXTS: dict[str, tuple[Callable[[str], Iterator[tuple[int, str, str]]], tuple[str, ...]]] = {
-    "package": (of_module, ("src/transpike/**/*.py", "examples/**/*.py", "docs/**/*.py")),
+    "package": (of_module, ("src/transpike/**/*.py", "examples/**/*.py")),
     "pages": (of_page, ("README.md", "CONTRIBUTING.md", "docs/**/*.md", "examples/**/*.md")),
     "templates": (of_page, ("src/transpike/report/templates/*.html", "src/transpike/report/templates/*.js")),
 }

@@ -102,8 +102,8 @@ model_options = options(
     click.option(
         "--weights",
         type=Weights(path_type=Path),
-        help="A checkpoint, .safetensors or .pth; FILE#KEY selects a dictionary in it. pretrained: those that come "
-        "with a network of the zoo (transpike models).",
+        help="A checkpoint, .safetensors or .pth; FILE#KEY selects a dictionary in it. pretrained: those of the "
+        "zoo (transpike models).",
     ),
     click.option(
         "--trust",
@@ -127,8 +127,7 @@ capture_options = options(
 spiking_option = click.option(
     "--spiking",
     multiple=True,
-    help="Modules that spike, like 'backbone.*'; the rest runs as in the ANN, once for each answer. Repeatable "
-    "(default: all).",
+    help="Modules that spike, like 'backbone.*' (default: all); the rest runs as ANN, once per answer. Repeatable.",
 )
 calibration_option = click.option(
     "--calibration-samples",

@@ -21,12 +21,12 @@ from transpike.workflow.distributed import processes
 @_base.capture_options
 @_base.spiking_option
 @_base.conversion_options
-@click.option("--input-bits", type=click.IntRange(1, 16), help="Round inputs to integers with this number of bits.")
+@click.option("--input-bits", type=click.IntRange(1, 16), help="Round inputs to integers of N bits.")
 @click.option("--allow-no-neurons", is_flag=True, help="Also convert a network in which nothing can spike.")
 @click.option(
     "--checkpoint",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Checkpoint of a reconstruction, from which it resumes.",
+    help="Checkpoint of a reconstruction, to resume it.",
 )
 @_base.json_option
 @_base.threads_option
