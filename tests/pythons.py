@@ -1,9 +1,9 @@
 """The tests on several versions of Python: ``python tests/pythons.py [--whole] [arguments of pytest …]``.
 
 ``make test-pythons`` runs it. Each version gets an environment .venv-pythons/VERSION, which uv makes from an interpreter
-of this machine, or from one that it downloads. By default a selection runs that imports every module, converts with every
-recipe, compiles the engine and runs the command line; ``--whole`` runs all that ``make test`` runs. Ends with 1 if any
-version fails, after all of them.
+of this machine, also of pyenv, or from one that it downloads; pip installs, as for ``make test``. By default a selection
+of what depends on Python runs: capture, files of format 1, the command line, every code block of the pages; ``--whole`` runs
+all that ``make test`` runs. Ends with 1 if any version fails, after all of them.
 """
 
 import argparse
@@ -16,8 +16,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PYTHONS = ("3.11", "3.12", "3.13")
 SHORT = (
-    "tests/core", "tests/golden", "tests/test_layout.py", "tests/test_house.py", "tests/test_examples.py",
-    "tests/cli/test_cli.py", "tests/workflow/test_like_module.py", "tests/exporters/test_conformance.py",
+    "tests/core", "tests/golden", "tests/docs/test_code_blocks.py", "tests/docs/test_shell_blocks.py",
+    "tests/cli/test_cli.py", "tests/cli/test_version.py", "tests/workflow/test_like_module.py",
 )  # fmt: skip
 
 
@@ -35,13 +35,20 @@ def main() -> int:
     return int(any(code for code, _ in ends.values()))
 
 
+def interpreter(version: str) -> str:
+    """The newest one of pyenv, whose commands on the PATH uv cannot run; else the version, for uv to find."""
+    root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    found = [path for path in root.glob(f"versions/{version}.*/bin/python") if path.is_file()]
+    return str(max(found, key=lambda path: int(path.parts[-3].rpartition(".")[2]))) if found else version
+
+
 def _run(version: str, arguments: argparse.Namespace, tests: list[str]) -> tuple[int, float]:
     """Exit code of the first command that fails, else 0, and seconds."""
     folder = ROOT / ".venv-pythons" / version
     python = folder / "bin/python"
-    install = [arguments.uv, "pip", "install", "--quiet", "--python", python]
+    install = [python, "-m", "pip", "install", "--disable-pip-version-check", "--quiet", "--progress-bar", "off"]
     commands: list[list] = [
-        [arguments.uv, "venv", "--quiet", "--allow-existing", "--python", version, folder],
+        [arguments.uv, "venv", "--quiet", "--seed", "--allow-existing", "--python", interpreter(version), folder],
         [*install, arguments.torch],
         [*install, "--editable", ".[dev]"],
         [*install, "--no-deps", "--no-build-isolation", "--editable", "examples/plugin"],
