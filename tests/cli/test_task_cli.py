@@ -137,7 +137,11 @@ def test_what_does_not_fit_has_a_named_error(folder, monkeypatch) -> None:
     gate = ("evaluate", "net.transpike", *own, "--max-drop")
     run(*gate, "100")
     assert "mean IoU at T=4 is" in run(*gate, "-100", code=4).output
-    for text, words in (("nothing", "no task is called"), ("top-k:k=x", "its task is 'top-k:k=x'"), ("top-k:q=1", "q")):
+    for text, words in (
+        ("nothing", "there is no task named"),
+        ("top-k:k=x", "its task is 'top-k:k=x'"),
+        ("top-k:q=1", "q"),
+    ):
         with np.load("unknown.npz") as known:
             np.savez("wrong.npz", **known, task=np.array(text))
         assert words in run("evaluate", "net.transpike", "--data", "npz:wrong.npz", code=5).output

@@ -200,8 +200,8 @@ def test_a_closure_is_called_with_gradients():
 
 
 SETTINGS = [
-    ({"sparsity": 0.3}, "sparsity from 0.5"),
-    ({"sparsity": 1.0}, "sparsity from 0.5"),
+    ({"sparsity": 0.3}, "sparsity at least 0.5"),
+    ({"sparsity": 1.0}, "sparsity at least 0.5"),
     ({"lr": -1e-3}, "lr of at least 0"),
     ({"lr": math.nan}, "lr of at least 0"),
     ({"lr": "fast"}, "lr of at least 0"),

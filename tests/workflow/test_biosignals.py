@@ -150,7 +150,7 @@ def test_damaged_records_are_refused(archive, tmp_path):
     for change, message in (
         ({"100_signal": None}, "lacks 100_signal.*not wfdb"),
         ({"fs": np.array(250)}, "fs is 250"),
-        ({"100_leads": np.array(["MLII"])}, "record 100.*do not fit"),
+        ({"100_leads": np.array(["MLII"])}, "record 100.*have inconsistent sizes"),
         ({"100_ann_sample": arrays["100_ann_sample"][::-1].copy()}, "in order of time"),
         ({"100_signal": np.full_like(arrays["100_signal"], 7)}, "constant"),
     ):

@@ -276,7 +276,7 @@ def test_what_makes_no_exit_is_refused():
             fit_exit(snn, data, **wrong)
     with pytest.raises(DataError, match="needs at least"):
         fit_exit(snn, data, drop=1e-16)
-    with pytest.raises(DataError, match="leaves none"):
+    with pytest.raises(DataError, match="selects none"):
         fit_exit(snn, (data[0][:2], data[1][:2]), drop=50)
     for score in (None, 3, exits.Gap, lambda z: z.amax(-1)):
         with pytest.raises(SettingError, match="score must be"):
@@ -309,8 +309,8 @@ def test_what_makes_no_exit_is_refused():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda y: y - 1, "are -1 to"), (lambda y: y + 100, "and the network has"), (lambda y: y.float() / 2, "real targets"),
-        (lambda y: y.float(), r"y\.long"), (lambda y: y > 2, "whole"), (lambda y: torch.nn.functional.one_hot(y, 10), "for one-hot labels"), (lambda y: y[:100], "targets"),
+        (lambda y: y - 1, "are -1 to"), (lambda y: y + 100, "but the network has"), (lambda y: y.float() / 2, "real targets"),
+        (lambda y: y.float(), r"y\.long"), (lambda y: y > 2, "integers"), (lambda y: torch.nn.functional.one_hot(y, 10), "for one-hot labels"), (lambda y: y[:100], "targets"),
     ],
 )  # fmt: skip
 def test_targets_that_are_no_classes_are_refused(network, change, words):
@@ -372,7 +372,7 @@ def test_the_command_fits_checks_and_saves(network, tmp_path):
     shown = CliRunner().invoke(main, ["evaluate", str(tmp_path / "early.transpike"), "--limit", "40", "--json"])
     assert json.loads(shown.stdout)["exit"]["score"] == "gap"
     shown = CliRunner().invoke(main, call)
-    assert shown.exit_code == 2 and "leaves none for verifying" in shown.output
+    assert shown.exit_code == 2 and "selects none for verifying" in shown.output
 
 
 def test_readouts_that_begin_late_are_not_looked_at_before():

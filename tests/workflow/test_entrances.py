@@ -12,7 +12,7 @@ from transpike.workflow.cascade import cascade
 
 OF_SNN = (
     ts.evaluate, ts.simulate, ts.cost, ts.explain, ts.fit_exit, ts.answer_early, ts.finetune, ts.record, ts.chip_fit,
-    ts.run_processor, ts.export, ts.generate, ts.cuts, cascade,
+    ts.run_processor, ts.export, ts.generate, ts.cuts, ts.verify, ts.push_to_hub, cascade,
 )  # fmt: skip
 
 

@@ -192,7 +192,7 @@ def test_what_is_no_decoder_is_refused():
 @pytest.mark.parametrize(
     ("ids", "settings", "error", "says"),
     [
-        (words(1, 2), {"n": 5}, SettingError, "takes 6 numbers, and 2 with 5 more are 7"),
+        (words(1, 2), {"n": 5}, SettingError, "takes 6 numbers, but 2 with 5 more are 7"),
         (words(1, 2), {"n": 0}, SettingError, "n must be an integer of at least 1"),
         (words(1, 2), {"n": True}, SettingError, "n must be an integer"),
         (words(1, 2), {"n": 1, "temperature": -1.0}, SettingError, "temperature must be 0 or a positive"),

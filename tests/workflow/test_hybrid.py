@@ -177,7 +177,7 @@ def test_parts_that_do_not_fit_together_are_found_in_a_file(digits, tmp_path):
         replace(early, calibrated_readout=replace(early.readout, network=hybrid(x, STEM).rest)),
     )):  # fmt: skip
         path = ts.save(wrong, tmp_path / f"{number}.transpike")
-        with pytest.raises(FileError, match="does not fit"):
+        with pytest.raises(FileError, match=r"does not (fit|match)"):
             ts.load(path)
 
 
@@ -187,7 +187,7 @@ def test_its_spiking_part_is_exported(digits, tmp_path):
     found = ts.export(snn, tmp_path / "golden", "golden", samples=x, limit=4, timesteps=16)
     assert found.verified and [layer.name for layer in found.layers] == ["relu"]
     assert set(found.analogue) >= {"conv3", "linear"} and "conv2" not in found.analogue
-    assert "the spiking part only" in str(found) and found.to_json()["analogue"]
+    assert "only the spiking part" in str(found) and found.to_json()["analogue"]
 
 
 def test_explanations_records_and_comparisons(digits):
@@ -262,7 +262,7 @@ def test_operators_of_the_analogue_part_need_no_spikes():
 
 def test_frames_and_whole_inputs_enter_the_spiking_part_only(digits):
     x, _ = digits
-    with pytest.raises(SettingError, match="input_bits=8 is about the input of the spiking part, and pool before it"):
+    with pytest.raises(SettingError, match="input_bits=8 is about the input of the spiking part, but pool before it"):
         hybrid(x, TAIL, input_bits=8)
 
 

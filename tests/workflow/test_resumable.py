@@ -547,7 +547,7 @@ def test_one_process_continues_where_one_of_two_was_lost(file, tmp_path):
     started = pair(__file__, str(tmp_path), "lost")
     errors = [one.communicate(timeout=HANGS)[1] for one in started]
     assert started[1].returncode == 9 and started[0].returncode == LostProcess.exit_code, errors[0][-3000:]
-    assert "LostProcess: process 0 of 2 cannot go on" in errors[0]
+    assert "LostProcess: process 0 of 2 cannot continue" in errors[0]
     found = going_on(tmp_path)
     assert found.pop("read") == [0, 2, 3, 4] and not (tmp_path / "run").exists()
     alone = going_on(tmp_path)

@@ -106,7 +106,7 @@ def test_an_exit_is_about_one_output_and_stops_all(snn, alone):
     assert report.exit.mean_steps == pytest.approx(float(early.timesteps.double().mean()))
     ignored = ts.evaluate(fitted, NAMED, output="heads.two", task=Binary())
     assert ignored.exit is None and any("it is about the output logits" in remark for remark in ignored.remarks)
-    with pytest.raises(SettingError, match="several outputs, and classification judges one"):
+    with pytest.raises(SettingError, match="several outputs, but classification judges one"):
         ts.fit_exit(snn, many)
 
 
@@ -135,7 +135,7 @@ def test_finetuning_takes_the_loss_of_one_output(snn, gradients):
         assert node.op.statistics.samples == tuned.source.inputs[0].op.statistics.samples > 0
     with pytest.raises(SettingError, match="moves the pixels of one image"):
         ts.finetune(snn, data, epochs=1, output="logits", augment="crop")
-    with pytest.raises(SettingError, match="several outputs, and regression judges one"):
+    with pytest.raises(SettingError, match="several outputs, but regression judges one"):
         ts.finetune(snn, data, epochs=1, task=Regression())
     with pytest.raises(SettingError, match=r"fidelity has no targets to train with.*output=… with one of 'logits'"):
         ts.finetune(snn, data, epochs=1)
@@ -202,7 +202,7 @@ def test_a_comparison_judges_one_output_or_the_fidelity_of_all(tmp_path):
     assert whole.task == Fidelity() and whole.measured[-1].value < whole.measured[0].value
     small = ts.compare(model(), ["ecc"], CALIBRATION, ts.ComparisonSettings(**settings, output="logits"), data=DATA)
     assert small.measured[-1].synaptic_operations < row.synaptic_operations  # the other heads are not converted
-    with pytest.raises(SettingError, match="several outputs, and classification judges one"):
+    with pytest.raises(SettingError, match="several outputs, but classification judges one"):
         ts.compare(model(), ["ecc"], CALIBRATION, ts.ComparisonSettings(task=Classification()), data=DATA)
     with pytest.raises(DataError, match=r"the input vector: the inputs do not look like"):
         far = [((x[0], 100 * x[1]), y) for x, y in DATA]

@@ -234,7 +234,7 @@ def test_processes_that_are_not_started_alike_say_so(found):
     for one in found:
         words, report, gate = one["unlike"][6:9]
         assert "the command is" in words and "--limit 21' in process 1 of 2" in words
-        assert "report.json" in report and "beyond --max-drop" in gate
+        assert "report.json" in report and "exceeds --max-drop" in gate
 
 
 def test_every_process_raises_the_error_of_one(found):

@@ -252,7 +252,7 @@ def test_divergence_names_the_place():
         ({"momentum": "x"}, "momentum must be a number"),
         ({"schedule": "step", "step_size": 1.5}, "step_size must be an integer"),
         ({"device": "bogus"}, "no device 'bogus' here"),
-        ({"optimiser": "grad-r", "sparsity": 0.3}, "sparsity from 0.5"),
+        ({"optimiser": "grad-r", "sparsity": 0.3}, "sparsity at least 0.5"),
         ({"optimiser": "grad-r", "alpha": 0}, "alpha above 0"),
         ({"sparsity": 0.9}, "need optimiser='grad-r'"),
         ({"learn": "thresholds"}, "learn is one of"),
