@@ -108,12 +108,16 @@ def test_the_bytes_that_are_written_are_those_of_a_part(graph: ts.Graph, tmp_pat
     monkeypatch.setattr(inputs, "PART", 4 * NBYTES)
     first = torch.rand(BATCH, SIZE)
     write_inputs(tmp_path, graph, [first], Stream(1))  # what is imported and cached at the first call
-    tracemalloc.start()
-    try:
-        write_inputs(tmp_path, graph, [first], Stream(200))
-        most = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+
+    def peak() -> int:
+        tracemalloc.start()
+        try:
+            write_inputs(tmp_path, graph, [first], Stream(200))
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    most = min(peak() for _ in range(5))  # threads that other tests left behind allocate now and then
     assert most < 4 * (4 * NBYTES) + 2**18 < 200 * NBYTES / 2
 
 

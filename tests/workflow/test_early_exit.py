@@ -372,7 +372,7 @@ def test_the_command_fits_checks_and_saves(network, tmp_path):
     shown = CliRunner().invoke(main, ["evaluate", str(tmp_path / "early.transpike"), "--limit", "40", "--json"])
     assert json.loads(shown.stdout)["exit"]["score"] == "gap"
     shown = CliRunner().invoke(main, call)
-    assert shown.exit_code == 2 and "selects none for verifying" in shown.output
+    assert shown.exit_code == 2 and "leaves none for verifying" in shown.output
 
 
 def test_readouts_that_begin_late_are_not_looked_at_before():
