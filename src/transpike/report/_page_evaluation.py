@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from transpike.report import _page_pictures, decision, picture, terminal
+from transpike.report._activity_tiles import activity_tiles
 from transpike.report._contents import details, early_exit, layers
 from transpike.report._numbers import change, short
 from transpike.report._section import Drawing, Section, Step, Table, Tile, drawing, of, rows
@@ -30,16 +31,7 @@ def tiles(report: Report) -> tuple[Tile, ...]:
             f"{best.timesteps:,}",
             f"of {report.timesteps:,} simulated; {best.total_steps:,} total steps, {report.schedule}",
         ),
-        Tile(
-            f"spike rate at T={best.timesteps}",
-            f"{best.spike_rate:.1%}",
-            f"per neuron and step; {best.spikes:,.0f} spikes per sample",
-        ),
-        Tile(
-            f"synaptic operations at T={best.timesteps}",
-            f"{short(best.synaptic_operations / 1e6)} M",
-            f"plus {short(best.macs / 1e6)} M remaining MACs; ANN: {short(report.ann_macs / 1e6)} M MACs",
-        ),
+        *activity_tiles(best, report.ann_macs),
     )
 
 

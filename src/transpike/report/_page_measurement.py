@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from transpike.report import _page_pictures, measurement
+from transpike.report._activity_tiles import activity_tiles
 from transpike.report._contents import details, layers, metrics
 from transpike.report._numbers import short, value
 from transpike.report._section import Section, Step, Tile, drawing, of
@@ -28,16 +29,7 @@ def tiles(result: Measurement) -> tuple[Tile, ...]:
             f"{best.timesteps:,}",
             f"of {result.timesteps:,} simulated; {best.total_steps:,} total steps",
         ),
-        Tile(
-            f"spike rate at T={best.timesteps}",
-            f"{best.spike_rate:.1%}",
-            f"per neuron and step; {best.spikes:,.0f} spikes per sample",
-        ),
-        Tile(
-            f"synaptic operations at T={best.timesteps}",
-            f"{short(best.synaptic_operations / 1e6)} M",
-            f"plus {short(best.macs / 1e6)} M remaining MACs; ANN: {short(result.ann_macs / 1e6)} M MACs",
-        ),
+        *activity_tiles(best, result.ann_macs),
     )
 
 
