@@ -50,7 +50,7 @@ PYTHONS ?= 3.11 3.12 3.13
 test-pythons:
 	$(PYTHON) -m venv .venv-uv
 	.venv-uv/bin/python -m pip install --disable-pip-version-check --quiet uv
-	.venv-uv/bin/python tests/pythons.py --uv .venv-uv/bin/uv --torch "$(TORCH)" --pythons $(PYTHONS) $(if $(WHOLE),--whole) $(TESTS)
+	.venv-uv/bin/python tests/pythons.py --uv .venv-uv/bin/uv --pythons $(PYTHONS) --torch "$(TORCH)" $(if $(WHOLE),--whole) $(TESTS)
 
 # The event engine's tests with AddressSanitizer and UndefinedBehaviorSanitizer in the native library (needs gcc).
 sanitize: install

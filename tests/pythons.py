@@ -3,7 +3,7 @@
 ``make test-pythons`` runs it. Each version gets an environment .venv-pythons/VERSION, which uv makes from an interpreter
 of this machine, also of pyenv, or from one that it downloads; pip installs, as for ``make test``. By default a selection
 of what depends on Python runs: capture, files of format 1, the command line, every code block of the pages; ``--whole`` runs
-all that ``make test`` runs. Ends with 1 if any version fails, after all of them.
+what ``make demo`` and ``make test`` run. Ends with 1 if any version fails, after all of them.
 """
 
 import argparse
@@ -21,13 +21,18 @@ SHORT = (
 )  # fmt: skip
 
 
-def main() -> int:
+def arguments_of(words: list[str] | None = None) -> tuple[argparse.Namespace, list[str]]:
+    """The options, and what is left for pytest."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pythons", nargs="+", default=PYTHONS, metavar="VERSION")
     parser.add_argument("--torch", default="torch", help="requirement of torch, like torch==2.13.0")
     parser.add_argument("--uv", default="uv", help="the program uv")
-    parser.add_argument("--whole", action="store_true", help="all tests of make test")
-    arguments, tests = parser.parse_known_args()
+    parser.add_argument("--whole", action="store_true", help="the demo, and all tests of make test")
+    return parser.parse_known_args(words)
+
+
+def main() -> int:
+    arguments, tests = arguments_of()
     tests = tests or ["-n", "2", *(() if arguments.whole else SHORT)]
     ends = {version: _run(version, arguments, tests) for version in arguments.pythons}
     for version, (code, seconds) in ends.items():
@@ -57,6 +62,7 @@ def _run(version: str, arguments: argparse.Namespace, tests: list[str]) -> tuple
             "-c",
             "import sys, torch; print('Python', sys.version.split()[0], 'torch', torch.__version__, flush=True)",
         ],
+        *([[folder / "bin/transpike", "demo", "--output-dir", folder / "demo"]] if arguments.whole else []),
         [python, "-m", "pytest", "-q", "-m", "not slow", *tests],
     ]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}

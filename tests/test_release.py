@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -43,6 +44,18 @@ def test_the_citation_says_what_the_package_says() -> None:
 
 def test_the_selection_of_tests_exists() -> None:
     assert all((ROOT / path).exists() for path in script("tests/pythons.py").SHORT)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_make_hands_the_tests_that_it_is_given_to_pytest(whole: bool) -> None:
+    """PYTHONS takes many words: what follows it is not one of them."""
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed")
+    given = ["test-pythons", "PYTHONS=3.12 3.13", "TESTS=tests/cli -x", *(["WHOLE=1"] if whole else [])]
+    printed = subprocess.run(["make", "-n", *given], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    words = shlex.split(printed.splitlines()[-1])
+    options, tests = script("tests/pythons.py").arguments_of(words[words.index("tests/pythons.py") + 1 :])
+    assert options.pythons == ["3.12", "3.13"] and options.whole is whole and tests == ["tests/cli", "-x"]
 
 
 def test_a_step_that_fails_ends_the_check_of_a_wheel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
