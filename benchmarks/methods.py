@@ -1,10 +1,12 @@
 """Every recipe, and SpikingJelly's, on one network: accuracy against total steps and synaptic operations.
 
     python benchmarks/methods.py --weights resnet20-cifar10-jpeg.safetensors --data-dir DATA --jobs 2
-    python benchmarks/methods.py --weights … --data-dir DATA --only shown --output benchmarks/methods_shown.json
+    python benchmarks/methods.py --weights … --data-dir DATA --only shown peers --output benchmarks/methods_shown.json \
+        --peers "99.9% per channel" "99% per channel"
 
 Finished parts lie in --store; a rerun resumes an interrupted run. Writes benchmarks/methods.json and methods.png;
-``benchmarks/methods_page.py`` makes docs/methods.md of them. The second call measures the rows of the README alone.
+``benchmarks/methods_page.py`` makes docs/methods.md of them. The second call measures the rows of
+docs/results.md alone, with the two of SpikingJelly that were best on fewer images.
 """
 
 import argparse
@@ -24,7 +26,7 @@ from transpike.results.writing import write_atomically
 HERE = Path(__file__).parent
 WINDOWS = ts.schedules.LayerSynchronous()
 SIGNED = {"rule": "fast-snn", "granularity": "channel", "percentile": 99.9, "beta": 0.5}
-SHOWN = {  # in the README: one group a row
+SHOWN = {  # in docs/results.md: one group a row
     "few-steps": ((8, 16, 32, 64), [r.FewSteps()]),
     "signed": ((8, 16), [r.FewSteps(neuron="signed")]),
     "burst": ((8, 16), [r.FewSteps(neuron="burst")]),
@@ -107,7 +109,8 @@ def main() -> None:
     parser.add_argument("--calibration-samples", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--only", nargs="*", help="Groups to run, or shown; other stored rows stay.")
+    parser.add_argument("--only", nargs="*", help="Groups to run, shown, or peers; other stored rows stay.")
+    parser.add_argument("--peers", nargs="*", choices=PEERS, default=PEERS, help="Conversions of SpikingJelly.")
     parser.add_argument("--store", type=Path, default=Path("runs/methods"))
     parser.add_argument("--output", type=Path, default=HERE / "methods.json")
     arguments = parser.parse_args()
@@ -127,7 +130,7 @@ def main() -> None:
         content = {"settings": settings, "made_with": made_with, "rows": rows, "peers": peers}
         write_atomically(arguments.output, json.dumps(content, indent=1).encode())
 
-    only = [*SHOWN] if arguments.only == ["shown"] else arguments.only
+    only = [group for one in arguments.only or () for group in (SHOWN if one == "shown" else [one])]
     for group, (timesteps, recipes) in (GROUPS | SHOWN if only else GROUPS).items():
         if only and group not in only:
             continue
@@ -149,7 +152,7 @@ def main() -> None:
         save()
         if group == "binary":
             report.save(comparison, HERE / "methods.png")
-    for kind in PEERS:
+    for kind in arguments.peers:
         if kind in peers or (only and "peers" not in only):
             continue
         images = [x for x, _ in data.train.batches(250, indices=order)]

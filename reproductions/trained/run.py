@@ -47,6 +47,7 @@ MEASURED: dict[str, dict[str, Recipe]] = {
         "averaging neurons, 9-bit weights": R.VR(timesteps=8, weight_bits=9),
         "averaging neurons, 8-bit weights": R.VR(timesteps=8, weight_bits=8),
     },
+    "vr4": {"averaging neurons, T = 4": R.VR(timesteps=4)},
     "cq600": {
         "averaging neurons, T = 600": R.CQ(timesteps=600, schedule=WINDOWS),
         "averaging neurons, 9-bit weights": R.CQ(timesteps=600, schedule=WINDOWS, weight_bits=9),
@@ -122,7 +123,8 @@ def measured(name: str, arguments: argparse.Namespace, before: dict) -> dict:
     plan = PLANS[name]
     data = dataset(plan, arguments)
     module, preprocessing = prepared(name, data, arguments)
-    ts.models.load_weights(module, arguments.folder / f"{name}.safetensors")
+    if plan.epochs:
+        ts.models.load_weights(module, arguments.folder / f"{name}.safetensors")
     module.eval()
     order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))[:1000]
     calibration = data.train.subset(order)
@@ -188,24 +190,26 @@ def values(found: dict) -> dict[str, Measured]:
         if one := found.get(name, {}).get("exact"):
             got[claim] = Measured(one["differing"], one["neurons"])
 
-    for net in ("resnet20", "vgg7"):
+    for net in ("resnet20", "vgg7", "vgg8"):
         got[f"qcfs-{net}"] = most_lost(found, f"{net}-qcfs", dict.fromkeys((8, 16, 32), "streaming"))
         calibrated = {t: f"streaming, potentials calibrated for T = {t}" for t in (4, 8, 16, 32)}
         got[f"qcfs-calibrated-{net}"] = most_lost(found, f"{net}-qcfs", calibrated)
-        for end in ("", "-fine"):
-            relu, own = found.get(f"{net}-relu"), row(f"{net}-vr{end}", "averaging neurons, T = 8", 8)
+        relu = found.get(f"{net}-relu")
+        if relu:
+            got[f"twin-{net}"] = Measured(100 * relu["ann"], relu["samples"])
+        for kind, steps, end in (("vr", 8, ""), ("vr-fine", 8, "-fine"), ("vr4", 4, "-4")):
+            own = row(f"{net}-{kind}", f"averaging neurons, T = {steps}", steps)
             if relu and own and relu["samples"] == own["samples"]:
-                got[f"vr-8-{net}{end}"] = lost(relu["ann"], own["accuracy"], own["samples"])
-            counts(f"exact-vr-{net}{end}", f"{net}-vr{end}")
-    if relu := found.get("resnet20-relu"):
-        got["twin-resnet20"] = Measured(100 * relu["ann"], relu["samples"])
+                got[f"vr-{net}{end}"] = lost(relu["ann"], own["accuracy"], own["samples"])
+            counts(f"exact-vr-{net}{end}", f"{net}-{kind}")
     seeds = [row(f"mnist-vr-{s}", "averaging neurons, T = 1", 1) for s in range(3)]
     if None not in seeds:
         by = {f"seed {s}": 100 * one["accuracy"] for s, one in enumerate(seeds)}
         got["mnist-vr"] = Measured(sum(by.values()) / 3, min(one["samples"] for one in seeds), by=by)
-    for net in ("vgg7", "vgg19"):
+    for net in ("vgg7", "vgg8", "vgg19"):
         counts(f"exact-cq-{net}", f"{net}-cq")
         got[f"plain-600-{net}"] = most_lost(found, f"{net}-cq", {600: "plain neurons, T = 600"})
+    got["plus-64-vgg8"] = most_lost(found, "vgg8-cq", {64: "plain neurons, threshold training, T = 64"})
     for name, steps in WEIGHTS.items():
         full = row(name, f"averaging neurons, T = {steps}", steps)
         for bits in (9, 8):
@@ -222,7 +226,9 @@ def values(found: dict) -> dict[str, Measured]:
     return got
 
 
-WEIGHTS = {"vgg19-cq": 600, "vgg7-cq": 600, "resnet20-vr": 8, "vgg7-vr": 8, "vgg7-vr-fine": 8}
+WEIGHTS = {
+    "vgg19-cq": 600, "vgg7-cq": 600, "vgg8-cq": 600, "resnet20-vr": 8, "vgg7-vr": 8, "vgg7-vr-fine": 8, "vgg8-vr": 8,
+}  # fmt: skip
 BLOCKS = ("residual", "mobilenet-v1", "mobilenet-v2", "dense")
 
 
@@ -272,7 +278,8 @@ def main() -> None:
     arguments = parser.parse_args()
     path = HERE / "result.json"
     stored = json.loads(path.read_text())["networks"] if (arguments.keep or arguments.judge) and path.exists() else {}
-    there = [name for name in PLANS if arguments.folder and (arguments.folder / f"{name}.safetensors").exists()]
+    folder = arguments.folder
+    there = [n for n, plan in PLANS.items() if folder and (not plan.epochs or (folder / f"{n}.safetensors").exists())]
     for name in () if arguments.judge else arguments.names or there:
         stored[name] = measured(name, arguments, stored.get(name, {}))
     found = {name: stored[name] for name in PLANS if name in stored}

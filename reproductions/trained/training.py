@@ -4,8 +4,9 @@
       --weights resnet20-cifar10-jpeg.safetensors --vgg-weights vgg7.safetensors
 
 Each network of CIFAR-10 (JPEG copy) is fine-tuned from trained ReLU weights with its activation, and the ReLU network
-as long. Rerun a killed run to resume it. FOLDER/NAME.safetensors is what run.py reads; one epoch of ResNet-20 takes
-two to three minutes of one core, one of VGG-7 five, one of MNIST one.
+as long; VGG-8 starts from the weights that come with transpike, and is compared with them. Rerun a killed run to resume
+it. FOLDER/NAME.safetensors is what run.py reads; one epoch of ResNet-20 or VGG-8 takes two to three minutes of one core,
+one of VGG-7 five, one of MNIST one.
 """
 
 import argparse
@@ -21,15 +22,19 @@ from transpike.activations import ClampQuantise, ExpandedInput, QuantisedClip, V
 from transpike.core.preprocessing import Preprocessing
 from transpike.data import Dataset
 
-RESNET, VGG, DEEP, MNIST = "resnet20-16-32-64", "vgg7", "vgg19", "mnist"
-CIFAR = (RESNET, VGG, DEEP)
+RESNET, VGG, STRONG, DEEP, MNIST = "resnet20-16-32-64", "vgg7", "vgg8", "vgg19", "mnist"
+TRAINED = (RESNET, VGG, STRONG)
+CIFAR = (*TRAINED, DEEP)
 POOL = 0  # in the widths of a network
 CALIBRATION = 500
 
 
 @dataclass(frozen=True)
 class Plan:
-    """``network`` with ``activation`` (None: ReLU) trained for ``epochs``; ``percentile`` gives thresholds their start."""
+    """``network`` with ``activation`` (None: ReLU) trained for ``epochs``; ``percentile`` gives thresholds their start.
+
+    0 epochs: the network that others start from, which is measured as it is.
+    """
 
     network: str
     activation: Callable[[], nn.Module] | None
@@ -53,17 +58,22 @@ PLANS: dict[str, Plan] = {
     "vgg7-vr": Plan(VGG, lambda: ValueRange(8, 10), 1, 0.02),
     "vgg7-vr-fine": Plan(VGG, lambda: ValueRange(8, 10, rounding="nearest"), 1, 0.02, 99.9),
     "vgg7-cq": Plan(VGG, lambda: ClampQuantise(600), 1, 0.02, 99.9, pools=True),
+    "vgg8-relu": Plan(STRONG, None, 0, 0.0),
+    "vgg8-qcfs": Plan(STRONG, lambda: QuantisedClip(4), 2, 0.02),
+    "vgg8-vr": Plan(STRONG, lambda: ValueRange(8, 10), 2, 0.02),
+    "vgg8-vr4": Plan(STRONG, lambda: ValueRange(4, 10), 2, 0.02),
+    "vgg8-cq": Plan(STRONG, lambda: ClampQuantise(600), 1, 0.02, 99.9, pools=True),
     "vgg19-cq": Plan(DEEP, lambda: ClampQuantise(600), 10, 0.05, pools=True, largest=3.0),
     **{f"mnist-relu-{s}": Plan(MNIST, None, 4, 0.05, seed=s, augment="none") for s in range(3)},
     **{
         f"mnist-vr-{s}": Plan(
             MNIST,
             lambda: ValueRange(1, 4),
-            4,
+            8,
             0.05,
             seed=s,
             entrance=lambda: ExpandedInput(1, 4),
-            augment="none",
+            augment="crop",
             largest=3.0,
         )
         for s in range(3)
@@ -142,6 +152,9 @@ def built(plan: Plan, arguments: argparse.Namespace) -> tuple[nn.Module, Preproc
     if plan.network == VGG:
         module, spec = ts.models.build(f"zoo:{VGG}", weights=arguments.vgg_weights)
         return module, spec.preprocessing
+    if plan.network == STRONG:
+        module, spec = ts.models.build(f"zoo:{STRONG}", weights="pretrained")
+        return module, spec.preprocessing
     if plan.network == DEEP:
         return nn.Sequential(*vgg19()), Preprocessing()
     if plan.network == MNIST:
@@ -160,7 +173,7 @@ def prepared(name: str, data: Dataset, arguments: argparse.Namespace) -> tuple[n
     plan = PLANS[name]
     module, preprocessing = built(plan, arguments)
     if plan.activation is not None:
-        starts = plan.network in (RESNET, VGG)
+        starts = plan.network in TRAINED
         images = preprocessing(data.train.batch(torch.arange(CALIBRATION))[0]) if starts else None
         entrance = plan.entrance() if plan.entrance else None
         activation = plan.activation()
@@ -183,7 +196,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="+", choices=sorted(PLANS))
+    parser.add_argument("names", nargs="+", choices=sorted(name for name, plan in PLANS.items() if plan.epochs))
     options(parser)
     arguments = parser.parse_args()
     if arguments.folder is None:
