@@ -96,7 +96,8 @@ class Plan:
     ``held_out``: number of training samples, None where the data set has a validation split. ``tested``: the first N
     test samples, None for all; ``compared`` of the held-out ones. ``by_class``: some classes are rare, so that the share of
     correct answers for each class is measured too, and changed answers decide. ``any_input``: single batches differ from the calibration data, as those of one
-    patient do.
+    patient do. ``trained_by``: where published weights are from. ``ships_converted``: False if the spiking
+    network is too large for the package.
     """
 
     title: str
@@ -113,6 +114,8 @@ class Plan:
     compared: int = 500
     tested: int | None = None
     weights: str = ""
+    trained_by: str = "outside of transpike, on all training images"
+    ships_converted: bool = True
     by_class: bool = False
     any_input: bool = False
 
@@ -128,6 +131,12 @@ PLANS = {
         "none stated by the authors (CIFAR-10, Krizhevsky 2009), who ask to be cited", deep, None, "BSD-2-Clause",
         "the public weights of github.com/akamaster/pytorch_resnet_cifar10 (Yerlan Idelbayev), stored in half precision",
         archive="cifar10_lossless_5k.npz", held_out=500, weights="resnet20-cifar10.safetensors",
+    ),
+    "vgg8": Plan(
+        "VGG-8 of full strength for CIFAR-10", "cifar10", "the test images of CIFAR-10, a JPEG copy",
+        "none stated by the authors (CIFAR-10, Krizhevsky 2009), who ask to be cited", deep,
+        held_out=500, weights="vgg8.safetensors", ships_converted=False,
+        trained_by="python benchmarks/strong_networks.py vgg8, on all training images",
     ),
     "events-cnn": Plan(
         "CNN for an event camera", "n-mnist", "the first 100 test recordings of N-MNIST",
@@ -244,8 +253,17 @@ def train(name: str, plan: Plan, data: ts.data.Dataset, folder: Path, stages: St
 
 def published(plan: Plan, arguments: argparse.Namespace, stages: Stages) -> Path:
     folder = arguments.models_dir or Path(os.environ["TRANSPIKE_MODELS"])
-    stages.keep("training", {"samples": 50_000, "where": "outside of transpike, on all training images"})
+    stages.keep("training", {"samples": 50_000, "where": plan.trained_by, **spent(folder / plan.weights)})
     return folder / plan.weights
+
+
+def spent(file: Path) -> dict[str, Any]:
+    """Epochs, CPU seconds and versions of a network of strong_networks.py, which are in its file."""
+    facts = json.loads(ts.models.metadata_of(file).get("facts", "null"))
+    if facts is None:
+        return {}
+    kept = {"epochs": facts["facts"]["plan"]["epochs"], "settings": facts["facts"]["plan"]}
+    return {**kept, **{key: facts[key] for key in ("seconds", "cpu_seconds", "versions")}}
 
 
 def narrowed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -426,7 +444,7 @@ def make(name: str, plan: Plan, arguments: argparse.Namespace) -> None:
             "recipe": str(recipe), "timesteps": recipe.timesteps, "calibration_samples": len(calibration), "seed": SEED,
             **found, "compared": rows, "versions": versions(),
         },
-        "check": check, "weights": packaged(folder / f"{name}.safetensors"), "converted": packaged(file),
+        "check": check, "weights": packaged(folder / f"{name}.safetensors"), "converted": packaged(file) if plan.ships_converted else None,
     })  # fmt: skip
     ordered = {key: catalogue[key] for key in PLANS if key in catalogue}
     write_atomically(CATALOGUE, (json.dumps(ordered, indent=1, ensure_ascii=False) + "\n").encode())

@@ -41,7 +41,7 @@ file is compared with the catalogue before it is used. Weights and converted net
 RULE = """
 **How T and recipe were chosen.** Each network was converted by several recipes and numbers of steps, with 512 training
 samples, and measured on held-out samples, which are neither calibration nor test data (they also chose the epoch; those of
-ResNet-20 were training data of its published weights). Among the conversions that lose at most 1 point
+ResNet-20 and VGG-8 were training data of their weights). Among the conversions that lose at most 1 point
 against the source network there, the one with the fewest synaptic operations is used. A point is one of accuracy; for
 heartbeats it is 1 % of answers that are not those of the source network, because nine in ten beats are normal and other
 patients are harder, so that accuracy hides what changes. The test samples were measured once, with that one;
@@ -90,6 +90,8 @@ def summary(catalogue: dict[str, Any]) -> list[str]:
 
 
 def trained(training: dict[str, Any]) -> str:
+    if "where" in training and "settings" in training:
+        return f"{training['where']}; {training['epochs']} epochs, {training['cpu_seconds']:.0f} s of one CPU thread"
     if "settings" not in training:
         return f"{training['where']}; the training is not part of transpike"
     settings = training["settings"]
@@ -123,7 +125,7 @@ def section(name: str, entry: dict[str, Any]) -> list[str]:
         f"remaining MACs; ANN {amount(made['ann_macs'])} MACs |",
         f"| energy | {made['verdict']}. SNN / ANN: {ratios(made['energy'])} |",
         f"| report | {report(name, entry)} |",
-        *(files(key, entry[key]) for key in ("weights", "converted")),
+        *(files(key, entry[key]) for key in ("weights", "converted") if entry[key]),
     ]  # fmt: skip
     if "by_class" in made:
         parts = (
@@ -165,7 +167,26 @@ def report(name: str, entry: dict[str, Any]) -> str:
     if entry["data"] == "mitbih":
         options = ", ".join(f"{key}={value!r}" for key, value in entry["data_options"].items())
         return f"in Python, with the test split of `ts.data.load('mitbih', {options})`"
+    if not entry["converted"]:
+        recipe = made_with(entry["conversion"])
+        return (
+            f"`transpike convert --model zoo:{name} --weights pretrained --data {entry['data']} {recipe} --output {name}.transpike`, "
+            f"then `transpike report {name}.transpike --data {entry['data']}`"
+        )
     return f"`transpike report zoo:{name} --data {READ.get(entry['data'], entry['data'])} --output {name}.html`"
+
+
+def made_with(made: dict[str, Any]) -> str:
+    """The options of ``transpike convert`` for the recipe."""
+    name, _, settings = made["recipe"].removesuffix(")").partition("(")
+    parts = [one.partition("=") for one in settings.split(", ") if not one.startswith("timesteps=")]
+    options = [f"--{key.replace('_', '-')} {SPELT.get(value, value.strip(QUOTES))}" for key, _, value in parts]
+    return " ".join([f"--recipe {name} --timesteps {made['timesteps']}", *options])
+
+
+QUOTES = "'"
+SPELT = {"LayerSynchronous": "layer-synchronous", "AccumulatedMembrane": "membrane"}
+"""Values of a recipe's settings → those of the command line."""
 
 
 def ratios(energy: dict[str, float]) -> str:

@@ -185,7 +185,7 @@ def load(path: str | Path) -> SNN:
     only this file is downloaded, and it is read in the same way. Classes are looked up in the registry and never
     imported by name: a plug-in must be installed, or the program must register its classes before loading. Raises
     FileError for a file that is truncated, damaged, foreign or of another version, and for classes that are not
-    registered; the message names the plug-in that wrote them. Raises SettingError for a network that the zoo has not
+    registered; the message names the plug-in that wrote them. Raises SettingError for a network that does not come
     converted (``transpike.models.pretrained`` lists those that it has), and what ``transpike.hub.client.download``
     raises for an address.
     """

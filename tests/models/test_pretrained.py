@@ -20,7 +20,8 @@ from transpike.models import _pretrained
 ROOT = Path(__file__).resolve().parents[2]
 CATALOGUE: dict[str, Any] = json.loads((_pretrained.FOLDER / "catalogue.json").read_text(encoding="utf-8"))
 NAMES = sorted(CATALOGUE)
-MOST = 8 * 2**20
+CONVERTED = [name for name in NAMES if CATALOGUE[name]["converted"]]
+MOST = 20 * 2**20
 """Bytes of all files, in every wheel."""
 
 
@@ -39,8 +40,9 @@ def same(found: torch.Tensor, wanted: list[list[float]], tolerance: float) -> bo
 
 def test_the_folder_holds_the_files_of_the_catalogue_and_their_licences_and_is_small() -> None:
     files = {path.name: path.read_bytes() for path in _pretrained.FOLDER.iterdir()}
-    listed = {one["file"]: one for entry in CATALOGUE.values() for one in (entry["weights"], entry["converted"])}
-    assert files.keys() == {*listed, "catalogue.json", "LICENCES.md"} and len(listed) == 2 * len(CATALOGUE)
+    both = [one for entry in CATALOGUE.values() for one in (entry["weights"], entry["converted"]) if one]
+    listed = {one["file"]: one for one in both}
+    assert files.keys() == {*listed, "catalogue.json", "LICENCES.md"} and len(listed) == len(both)
     for name, one in listed.items():
         assert (one["bytes"], one["sha256"]) == (len(files[name]), hashlib.sha256(files[name]).hexdigest())
     assert sum(map(len, files.values())) <= MOST
@@ -76,7 +78,7 @@ def test_the_weights_give_the_stored_answers(name: str) -> None:
         assert same(model(x.mean(1) if frames else spec.preprocessing(x)), entry["check"]["ann"], 1e-3)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CONVERTED)
 def test_the_converted_network_gives_the_stored_answers(name: str) -> None:
     entry = CATALOGUE[name]
     snn = ts.load(f"zoo:{name}")
@@ -92,7 +94,7 @@ def test_the_converted_network_gives_the_stored_answers(name: str) -> None:
     assert same(snn.accepting_any_input()(x), entry["check"]["snn"], 1e-4 if made["exact"] else 1e-2)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CONVERTED)
 def test_the_first_test_samples_are_answered_as_measured(name: str, request: pytest.FixtureRequest) -> None:
     entry, plan = CATALOGUE[name], benchmark("zoo").PLANS[name]
     folder = None if entry["data"] == "digits" else request.getfixturevalue("data_directory")
@@ -137,6 +139,16 @@ def test_a_network_without_trained_weights_is_refused_with_those_that_have_some(
         ts.load("zoo:small-cn")
     with pytest.raises(SettingError, match=r"only networks of the zoo.*use \"default\""):
         ts.models.build("timm:resnet18", weights="pretrained")
+
+
+@pytest.mark.parametrize("name", sorted({*NAMES} - {*CONVERTED}))
+def test_a_network_that_comes_with_weights_alone_says_how_to_convert_it(name: str) -> None:
+    with pytest.raises(
+        SettingError, match=rf"{name} comes with weights alone.*--model zoo:{name} --weights pretrained"
+    ):
+        ts.load(f"zoo:{name}")
+    shown = CliRunner().invoke(main, ["models", name])
+    assert shown.exit_code == 0 and "not in the package, because it is large" in shown.output
 
 
 def test_other_classes_and_channels_than_those_of_the_training_are_refused() -> None:

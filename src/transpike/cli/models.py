@@ -7,7 +7,7 @@ import click
 
 from transpike.cli import _base
 from transpike.errors import SettingError
-from transpike.models import Measured, Model, Pretrained, models, pretrained, trained
+from transpike.models import Measured, Model, Packaged, Pretrained, models, pretrained, trained
 
 
 @click.command("models")
@@ -89,10 +89,18 @@ def shown(one: Pretrained) -> str:
         ("SNN", f"{measured(one.snn)}, {made['recipe']}, T={made['timesteps']}, {made['total_steps']} total steps"),
         ("operations", f"{made['synaptic_operations']:,.0f} synaptic operations; ANN {made['ann_macs']:,} MACs"),
         ("energy", made["verdict"]),
-        ("weights", f"{one.weights.file}, {one.weights.bytes:,} bytes, SHA-256 {one.weights.sha256}"),
-        ("converted", f"{one.converted.file}, {one.converted.bytes:,} bytes, SHA-256 {one.converted.sha256}"),
+        ("weights", file_of(one.weights)),
+        (
+            "converted",
+            file_of(one.converted) if one.converted else "not in the package, because it is large: convert it",
+        ),
     ]
     return "\n".join(f"{key:11} {text}" for key, text in rows)
+
+
+def file_of(found: Packaged) -> str:
+    """Name, size and hash."""
+    return f"{found.file}, {found.bytes:,} bytes, SHA-256 {found.sha256}"
 
 
 def measured(found: Measured) -> str:

@@ -32,7 +32,7 @@ from transpike.models import (
     vit,
 )
 from transpike.models._base import Model
-from transpike.models._pretrained import PRETRAINED, Measured, Pretrained, pretrained, trained
+from transpike.models._pretrained import PRETRAINED, Measured, Packaged, Pretrained, pretrained, trained
 from transpike.models._sources import elsewhere, from_file, from_python, from_timm, from_torchvision
 from transpike.models._weights import load_weights, metadata_of, read_weights
 
@@ -40,6 +40,7 @@ __all__ = [
     "PRETRAINED",
     "Measured",
     "Model",
+    "Packaged",
     "Pretrained",
     "build",
     "load_weights",

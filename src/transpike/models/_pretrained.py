@@ -69,7 +69,8 @@ class Pretrained:
     ``name``: for ``build("zoo:NAME", weights="pretrained")`` and ``load("zoo:NAME")``. ``data``: name of the data set,
     read with ``data_options`` by ``transpike.data.load``; ``test_set``: which of its samples ``ann`` and ``snn`` were
     measured on. ``licence``: of the weights; ``source``: their origin. ``training`` and ``conversion``: settings, cost
-    and other numbers (docs/zoo.md). ``weights`` and ``converted``: the two files.
+    and other numbers (docs/zoo.md). ``weights`` and ``converted``: the two files; no ``converted`` where it is
+    too large for the package.
     """
 
     name: str
@@ -89,14 +90,23 @@ class Pretrained:
     ann: Measured
     snn: Measured
     weights: Packaged
-    converted: Packaged
+    converted: Packaged | None
 
     def weights_path(self) -> Path:
         """The file of weights, for ``load_weights``. Raises CheckpointError if it is missing or damaged."""
         return self.weights.path(CheckpointError)
 
     def converted_path(self) -> Path:
-        """The file of the spiking network, for ``transpike.load``. Raises FileError if it is missing or damaged."""
+        """The file of the spiking network, for ``transpike.load``.
+
+        Raises SettingError if the package has none, FileError if it is missing or damaged.
+        """
+        if self.converted is None:
+            raise SettingError(
+                f"zoo:{self.name} comes with weights alone, because its converted file is large: convert it, with "
+                f"{self.conversion['recipe']} as its page does, or transpike convert --model zoo:{self.name} "
+                f"--weights {PRETRAINED} --recipe {self.conversion['recipe'].partition('(')[0]} --data {self.data}"
+            )
         return self.converted.path(FileError)
 
 
@@ -109,7 +119,8 @@ def _entry(name: str, content: dict[str, Any]) -> Pretrained:
         "input_shape": tuple(fields["input_shape"]),
         "preprocessing": Preprocessing(mean, std),
         **{key: Measured(**fields[key]) for key in ("ann", "snn")},
-        **{key: Packaged(**fields[key]) for key in ("weights", "converted")},
+        "weights": Packaged(**fields["weights"]),
+        "converted": Packaged(**fields["converted"]) if fields["converted"] else None,
     }
     return Pretrained(**{**fields, **made})
 
