@@ -3,9 +3,10 @@
     python reproductions/bsnn/run.py --weights resnet20-cifar10-jpeg.safetensors --vgg-weights vgg7.safetensors --data-dir DATA
     python reproductions/bsnn/run.py --weights … --data-dir DATA --part inactivated --part accuracy    # of both, in this order
 
-The second network is zoo:vgg7 as trained by
+Networks are ResNet-20, zoo:vgg8 with the weights that come with transpike, and zoo:vgg7 as trained by
     transpike train --model zoo:vgg7 --data cifar10 --epochs 12 --learning-rate 0.05 --validation-fraction 0.02 \
       --precision bfloat16 --output vgg7.safetensors
+--network names some of them; those without weights are left out.
 Writes result.json and tables.md beside itself after each part; what is not measured again keeps its numbers.
 """
 
@@ -30,6 +31,8 @@ PERIODS = (1, 2, 3, 4, 5, 6, 8)
 LONGEST_RUN = 512
 NEAR = 0.01  # of accuracy
 STREAMED = (16, 32, 64, 128)
+NETWORKS = {"resnet20-16-32-64": "resnet", "vgg7": "vgg", "vgg8": "vgg8"}
+"""Network of the zoo → its name in claims.toml."""
 INACTIVATED = {
     **{f"BSNN, period {k}": ts.recipes.BSNN(timesteps=k, period=k) for k in PERIODS},
     **{
@@ -151,7 +154,7 @@ def values(found: dict[str, dict]) -> dict[str, Measured]:
     """Claim → what was measured for it: over all periods, and over all T of streaming neurons."""
     got: dict[str, Measured] = {}
     streamed: list[tuple[str, dict]] = []
-    for name, key in (("resnet20-16-32-64", "resnet"), ("vgg7", "vgg")):
+    for name, key in NETWORKS.items():
         part = found.get(name, {})
         if "bsnn" in part:
             ours, theirs = near(part["bsnn"]), near(part["rueckauer"])
@@ -225,6 +228,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--samples", type=int, default=10_000, help="Test images for accuracies.")
     parser.add_argument("--images", type=int, default=50, help="Test images whose neurons are looked at one by one.")
+    parser.add_argument("--network", action="append", choices=NETWORKS, help="Default: all.")
     parser.add_argument("--part", action="append", choices=["inactivated", "accuracy"], help="Default: both.")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--judge", action="store_true", help="Measure nothing; judge what result.json holds.")
@@ -242,8 +246,8 @@ def main() -> None:
         write_atomically(HERE / "tables.md", tables(found).encode())
 
     data = None if arguments.judge else ts.data.load("cifar10", arguments.data_dir)
-    for name, weights in (("resnet20-16-32-64", arguments.weights), ("vgg7", arguments.vgg_weights)):
-        if weights is None or data is None:
+    for name, weights in zip(NETWORKS, (arguments.weights, arguments.vgg_weights, "pretrained"), strict=True):
+        if weights is None or data is None or name not in (arguments.network or NETWORKS):
             continue
         module, spec = ts.models.build(f"zoo:{name}", weights=weights)
         network = networks(module, spec.preprocessing, data, arguments.seed)

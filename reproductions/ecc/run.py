@@ -1,8 +1,8 @@
 """ECC's own analyses: what CMB and TRE buy, and accuracy, operations and quantisation error over time.
 
-    python reproductions/ecc/run.py [--weights resnet20-cifar10-jpeg.safetensors --vgg-weights vgg7.safetensors --data-dir DATA]
+    python reproductions/ecc/run.py [--weights resnet20-cifar10-jpeg.safetensors --data-dir DATA]
 
-Claims are judged on CIFAR-10 networks over all T: ResNet-20, and zoo:vgg7 as trained in reproductions/bsnn. A small network
+Claims are judged on CIFAR-10 networks over all T: ResNet-20, and zoo:vgg8 with the weights that come with transpike. A small network
 on the embedded digits, whose batch-norm ε is made comparable to the variance, only illustrates where CMB matters. Each
 finished curve lies in --store, so that a second call goes on from there. Writes result.json, tables.md, loss.png and
 error.png next to this file after each network; what is not measured again keeps its numbers.
@@ -58,8 +58,8 @@ class WithoutCMB(ts.recipes.ECC):
         return tuple(FoldCarelessly() if type(step) is FoldBatchNorm else step for step in super().passes)
 
 
-DIGITS, RESNET, VGG = "digits, small CNN", "CIFAR-10 (JPEG copy), ResNet-20", "CIFAR-10 (JPEG copy), VGG-7"
-CIFAR = {"resnet20": RESNET, "vgg7": VGG}
+DIGITS, RESNET, VGG = "digits, small CNN", "CIFAR-10 (JPEG copy), ResNet-20", "CIFAR-10 (JPEG copy), VGG-8"
+CIFAR = {"resnet20": RESNET, "vgg8": VGG}
 GAINS = {"CMB": ("CN", "CN+CMB"), "TRE": ("CN+CMB", "CN+CMB+TRE")}
 VARIANTS = {
     "CN": lambda T, s: WithoutCMB.paper(timesteps=T, beta=0.0, schedule=s),
@@ -298,7 +298,7 @@ def tables(content: dict) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path)
-    parser.add_argument("--vgg-weights", type=Path)
+    parser.add_argument("--network", action="append", choices=CIFAR, help="Of CIFAR-10; default: both.")
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--samples", type=int, default=10_000, help="CIFAR-10 test images of the losses.")
     parser.add_argument(
@@ -334,10 +334,10 @@ def main() -> None:
         for name, recipe in both.items():
             content["over_time"][f"digits, ECC, {name}"] = errors(module, spec, digits, recipe, len(digits.test), 64)
         write()
-    for key, weights in (("resnet20", arguments.weights), ("vgg7", arguments.vgg_weights)):
-        if weights is None or not {*parts} & {"losses", "over-time"}:
+    for key, weights in (("resnet20", arguments.weights), ("vgg8", "pretrained")):
+        if weights is None or key not in (arguments.network or CIFAR) or not {*parts} & {"losses", "over-time"}:
             continue
-        module, spec = ts.models.build("zoo:resnet20-16-32-64" if key == "resnet20" else "zoo:vgg7", weights=weights)
+        module, spec = ts.models.build("zoo:resnet20-16-32-64" if key == "resnet20" else "zoo:vgg8", weights=weights)
         cifar = ts.data.load("cifar10", arguments.data_dir)
         if "losses" in parts:
             content["losses"][CIFAR[key]], content["gains"][CIFAR[key]] = losses(
