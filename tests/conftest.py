@@ -7,6 +7,7 @@ import hypothesis
 import pytest
 import torch
 
+from browsing import browser  # noqa: F401
 from transpike.core import naming, registry
 
 # One thread, so that workers of pytest do not fight; `make test-matrix` asks for two. No result may depend on it.

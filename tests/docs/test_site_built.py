@@ -2,7 +2,6 @@
 
 import importlib.util
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +19,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not importlib.util.find_spec("mkdocs"), reason="needs transpike[docs]: make docs"),
 ]
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PAGES = (
     "index.html", "start.html", "choose.html", "glossary.html", "methods/ecc.html", "methods.html", "commands/convert.html",
     "concepts/codes.html", "concepts/schedules.html", "reference/functions/convert.html", "reference/modules/ops.html",
@@ -36,17 +34,6 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder / "html"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if BROWSER is None:
-        pytest.skip("no Chromium is installed: make browser")
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with api.sync_playwright() as playwright:
-        yield playwright.chromium.launch(
-            executable_path=BROWSER, timeout=1000 * HANGS, args=["--no-sandbox", "--disable-gpu"]
-        )
 
 
 def test_no_page_loads_anything_from_another_host(built: Path) -> None:
