@@ -44,11 +44,23 @@ def collected(*, probing: bool = True) -> Site:
 
 
 def _home(site: Site) -> str:
-    """The first page, without the rows of sections that have no pages yet."""
+    """The first page, with sections of the README where it names them, without the rows of pages that are not there yet."""
     lines = (HERE / "home.md").read_text(encoding="utf-8").splitlines()
     there = {place.partition("/")[0] for place in site.pages}
     absent = [name for name in ("tutorials", "zoo.md") if name not in there]
-    return "\n".join(line for line in lines if not any(f"]({name}" in line for name in absent)) + "\n"
+    text = "\n".join(line for line in lines if not any(f"]({name}" in line for name in absent)) + "\n"
+    for name in ("overview.png", "overview-dark.png"):
+        site.files[f"pictures/{name}"] = DOCS / "pictures" / name
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    return re.sub(r"^\{([A-Z][\w ]*)\}$", lambda found: readme_section(readme, found[1]), text, flags=re.MULTILINE)
+
+
+def readme_section(readme: str, title: str) -> str:
+    """What the README says under this heading, with links from the folder of pages and without comments."""
+    found = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", readme, re.MULTILINE | re.DOTALL)
+    if found is None:
+        raise ValueError(f"the README has no section {title!r}, which the first page of the site shows")
+    return re.sub(r"<!--.*?-->\n*", "", found[1]).replace("](docs/", "](").strip()
 
 
 def _indexes(site: Site) -> None:

@@ -46,7 +46,7 @@ def test_every_link_leads_to_a_page_and_every_anchor_to_a_heading(pages: Site) -
             seen += 1
             if found not in pages.pages and found not in pages.files:
                 broken.append(f"{place}: {target}")
-            elif anchor and anchor not in anchors(pages.pages[found]):
+            elif anchor and found in pages.pages and anchor not in anchors(pages.pages[found]):
                 broken.append(f"{place}: {target} has no such heading")
     assert not broken and seen > 300
 
@@ -196,3 +196,14 @@ def test_a_notebook_becomes_a_page_with_its_outputs(tmp_path: Path) -> None:
         "![Output of the cell above](n-1.png)\n"
     )
     assert made.files["tutorials/n-1.png"] == b"\x89PNG"
+
+
+def test_the_first_page_shows_sections_of_the_readme(pages: Site) -> None:
+    """One text for both: only links are other ones. A heading that is gone is an error."""
+    text, readme = pages.pages["index.md"], (ROOT / "README.md").read_text(encoding="utf-8")
+    for title in ("Install", "Quickstart", "Results", "Honest limits"):
+        assert site.readme_section(readme, title) and f"{{{title}}}" not in text
+    assert 'weights="pretrained"' in text and "<!--" not in text and "](docs/" not in text
+    assert "## " not in site.readme_section(readme, "Install")
+    with pytest.raises(ValueError, match="no section 'Prices'"):
+        site.readme_section(readme, "Prices")
