@@ -5,7 +5,7 @@ import re
 import tomllib
 from pathlib import Path
 
-from sitepages import choose, commands, methods, navigation, notebooks, reference
+from sitepages import charts, choose, commands, methods, navigation, notebooks, reference, zoo
 from sitepages.drawings import DRAWINGS
 from sitepages.staging import ROOT, Site, first_sentence, title_of
 
@@ -35,11 +35,13 @@ def collected(*, probing: bool = True) -> Site:
     commands.add(site)
     methods.add(site, probing=probing)
     reference.add(site)
+    zoo.split(site)
     _indexes(site)
     for name in ("site.css", "iframe-worker.js"):
         site.files[name] = HERE / name
     inline_pictures(site)
     site.resolve()
+    charts.mark(site)
     return site
 
 

@@ -64,6 +64,19 @@ def test_every_page_is_in_the_navigation_once(pages: Site) -> None:
     assert sorted(found) == sorted(pages.pages)
 
 
+def test_every_network_of_the_zoo_has_a_page_with_its_picture(pages: Site) -> None:
+    for name in ts.models.pretrained():
+        text = pages.pages[f"zoo/{name}.md"]
+        assert f"](../pictures/zoo-{name}.png){{ .chart }}" in text and f"transpike report zoo:{name}" in text
+        assert f"](zoo/{name}.md)" in pages.pages["zoo.md"]
+
+
+def test_charts_of_tutorials_are_marked_for_dark_pages_and_images_are_not(pages: Site) -> None:
+    text = pages.pages["tutorials/own_cnn.md"]
+    assert "](own_cnn-2.png){ .chart }" in text and "](own_cnn-1.png)\n" in text
+    assert "only-dark){" not in pages.pages["index.md"]
+
+
 def test_every_public_name_has_a_page_and_a_docstring() -> None:
     assert not reference.undocumented()
     assert sorted(name for found in reference.names().values() for name in found) == sorted(

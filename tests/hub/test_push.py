@@ -31,6 +31,14 @@ def front(card: str) -> dict:
     return yaml.safe_load(card.split("---\n")[1])
 
 
+def test_the_method_of_a_network_is_the_function(hub: Hub, network, images) -> None:
+    by_method = network.push_to_hub("user/net", images[:4], license="mit", dry_run=True)
+    by_function = ts.push_to_hub(network, "user/net", images[:4], license="mit", dry_run=True)
+    assert by_method.files == by_function.files and by_method.url is None
+    with pytest.raises(ts.SettingError, match="unverified=True"):
+        network.push_to_hub("user/net")
+
+
 def test_a_network_goes_to_the_hub_and_comes_back(hub: Hub, network, images, cost) -> None:
     pushed = ts.push_to_hub(network, "user/net", images[:4], report=cost, license="apache-2.0")
     files = hub.repositories["user/net"].files()

@@ -24,7 +24,6 @@ _ELSEWHERE = {
         for name in ("chip_fit", "cost", "evaluate", "explain", "finetune", "fit_exit", "record", "save", "simulate")
     },
     "verify": "it is the function transpike.verify(snn, samples)",
-    "push_to_hub": "it is the function transpike.push_to_hub(snn, 'user/name', samples)",
     "from_pretrained": "transpike.load('hf://user/name') reads a network from a hub",
     "load": "it is the function transpike.load(path)",
     "fit": "transpike.finetune(snn, data) trains it",
@@ -119,6 +118,16 @@ class ModuleLike:
     def share_memory(self) -> Self:
         """The network itself; torch.multiprocessing shares the memory of tensors that it sends."""
         return self
+
+    def push_to_hub(self, repository: str, samples: Any = None, **settings: Any) -> Any:
+        """Upload the network to the Hugging Face Hub: ``transpike.push_to_hub(snn, repository, samples, …)``.
+
+        ``samples``: inputs (batch, *shape) on which the engines are compared first. Settings, result and errors are
+        those of the function: report, license, private, revision, token, timesteps, unverified, dry_run.
+        """
+        import transpike  # the public name; no module of a lower layer imports one of a higher layer
+
+        return transpike.push_to_hub(self, repository, samples, **settings)  # type: ignore[arg-type]
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
         """Name and a copy of every weight, bias, threshold, leak and initial potential; no gradients."""
