@@ -53,7 +53,7 @@ def test_make_hands_the_tests_that_it_is_given_to_pytest(whole: bool) -> None:
         pytest.skip("make is not installed")
     given = ["test-pythons", "PYTHONS=3.12 3.13", "TESTS=tests/cli -x", *(["WHOLE=1"] if whole else [])]
     printed = subprocess.run(["make", "-n", *given], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    words = shlex.split(printed.splitlines()[-1])
+    words = shlex.split(next(line for line in printed.splitlines() if "tests/pythons.py" in line))
     options, tests = script("tests/pythons.py").arguments_of(words[words.index("tests/pythons.py") + 1 :])
     assert options.pythons == ["3.12", "3.13"] and options.whole is whole and tests == ["tests/cli", "-x"]
 
