@@ -35,7 +35,7 @@ def test_the_method_of_a_network_is_the_function(hub: Hub, network, images) -> N
     by_method = network.push_to_hub("user/net", images[:4], license="mit", dry_run=True)
     by_function = ts.push_to_hub(network, "user/net", images[:4], license="mit", dry_run=True)
     assert by_method.files == by_function.files and by_method.url is None
-    with pytest.raises(ts.SettingError, match="unverified=True"):
+    with pytest.raises(SettingError, match="unverified=True"):
         network.push_to_hub("user/net")
 
 
