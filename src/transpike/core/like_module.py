@@ -126,10 +126,8 @@ class ModuleLike:
         ``samples``: inputs (batch, *shape) on which the engines are compared first. Settings, result and errors are
         those of the function: report, license, private, revision, token, timesteps, unverified, dry_run.
         """
-        function = importlib.import_module(
-            "transpike"
-        ).push_to_hub  # when it is called: this layer imports no higher one
-        return function(self, repository, samples, **settings)
+        # Found by its public name when it is called: this layer knows nothing of the one that uploads.
+        return importlib.import_module("transpike").push_to_hub(self, repository, samples, **settings)
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
         """Name and a copy of every weight, bias, threshold, leak and initial potential; no gradients."""
