@@ -43,12 +43,10 @@ class Choice(click.Choice):
         words = [str(choice) for choice in self.choices]
         if isinstance(value, str) and value not in words:
             new = ENGINES.get(value)
-            text = (
-                f"{value!r} has been renamed to {new!r}"
-                if new in words
-                else f"{value!r} is not one of {', '.join(words)}"
-            )
-            self.fail(text + ("" if new in words else nearest(value, words)), param, ctx)
+            if new in words:
+                self.fail(f"{value!r} has been renamed to {new!r}", param, ctx)
+            hint = nearest(value, words)  # before the list, where a long one does not hide it
+            self.fail(f"{value!r} is not one of the {len(words)} choices{hint}: {', '.join(words)}", param, ctx)
         return super().convert(value, param, ctx)
 
 
