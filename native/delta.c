@@ -45,6 +45,9 @@ typedef struct {
     int64_t top, left, rows_in, columns_in;  /* inputs that they read, which may begin outside */
 } tile;
 
+#include "together.h"
+#include "delta_counts.h"
+
 /* Writes the pairs that are not 0 of ``count`` ones, and up to TP_LANES - 1 numbers more. Returns their number. */
 INLINE int64_t append(const int16_t *levels, int64_t count, int32_t *values, int32_t *at) {
     int64_t n = 0;
@@ -68,20 +71,16 @@ INLINE int64_t append(const int16_t *levels, int64_t count, int32_t *values, int
     return n;
 }
 
-/* The lists of all inputs of the tile and steps; starts [inputs][steps] and the end. */
-static void list(const tp_delta *s, const tile *t, const lists *found, int64_t *starts) {
+/* The lists of all inputs of the tile and of the ``wanted`` steps; starts [inputs][steps] and the end. */
+static void list(const tp_delta *s, const tile *t, const uint8_t *wanted, const lists *found, int64_t *starts) {
     const int64_t channels = s->channels_in, steps = s->steps;
     int64_t n = 0;
     for (int64_t i = 0; i < t->rows_in * t->columns_in; ++i) {
-        const int64_t y = t->top + i / t->columns_in, x = t->left + i % t->columns_in;
-        const int64_t inside = y >= 0 && y < s->height_in && x >= 0 && x < s->width_in;
-        const int64_t position = (t->sample * s->height_in + y) * s->width_in + x;
+        const int16_t *levels = levels_of(s, t, i);
         for (int64_t k = 0; k < steps; ++k) {
             *starts++ = n;
-            if (!inside || (s->heard && !s->heard[k * s->batch + t->sample]))
-                continue;
-            const int16_t *own = s->levels + (position * s->all_steps + k) * channels;
-            n += append(own, channels / 2, found->values + n, found->at + n);
+            if (levels && wanted[k])
+                n += append(levels + k * channels, channels / 2, found->values + n, found->at + n);
         }
     }
     *starts = n;
@@ -206,43 +205,6 @@ INLINE void depthwise(const tp_delta *s, const tile *t, const int16_t *weights, 
     }
 }
 
-
-/* Spikes of one level: 1, or the digits of n in which n and 3 n differ, of which there are fewest. */
-INLINE int64_t spikes_of(int64_t level, int64_t all_digits) {
-    const int64_t size = level < 0 ? -level : level;
-    return all_digits ? __builtin_popcountll((uint64_t)(size ^ 3 * size)) : size != 0;
-}
-
-/* Spikes, operations and active positions of the tile in step k. */
-static void count(const tp_delta *s, const tile *t, int64_t k, int64_t *totals, int64_t *sent) {
-    const int64_t positions = s->height * s->width, channels = s->channels;
-    for (int64_t y = 0; y < t->rows; ++y)
-        for (int64_t x = 0; x < t->columns; ++x) {
-            const int64_t position = (t->y + y) * s->width + t->x + x;
-            const int16_t *levels = s->out + ((t->sample * positions + position) * s->all_steps + k) * channels;
-            const int32_t *fan = s->fan + position * s->fan_position;
-            const int32_t *own = s->reads ? s->reads + position * s->reads_position : NULL;
-            int64_t spikes = 0, operations = 0, reads = 0;
-            if (s->all_digits) {
-                for (int64_t c = 0; c < channels; ++c) {
-                    const int64_t n = spikes_of(levels[c], 1);
-                    spikes += n, operations += n * fan[c], reads += own ? n * own[c] : 0;
-                }
-            } else {
-                int32_t some_spikes = 0, some_operations = 0, some_reads = 0; /* Python has bounded them */
-                for (int64_t c = 0; c < channels; ++c) {
-                    some_spikes += levels[c] != 0;
-                    some_operations += levels[c] != 0 ? fan[c] : 0;
-                }
-                for (int64_t c = 0; own && some_spikes && c < channels; ++c)
-                    some_reads += levels[c] != 0 ? own[c] : 0;
-                spikes = some_spikes, operations = some_operations, reads = some_reads;
-            }
-            totals[0] += spikes, totals[1] += operations, totals[2] += spikes != 0, totals[3] += reads;
-            *sent += spikes;
-        }
-}
-
 /* The currents of all steps, for other readers. */
 INLINE void currents(const tp_delta *s, const group *g) {
     for (int64_t k = 0; k < s->steps; ++k) {
@@ -306,9 +268,23 @@ static void of_tile(const tp_delta *s, const tile *t, const tp_delta_plan *plan,
     uint8_t *heard = (uint8_t *)(scratch + plan->heard);
     const int64_t outputs = t->rows * t->columns, positions = s->height * s->width;
     const int64_t taps = s->kernel_y * s->kernel_x;
+    range busy = {.pairs = (int32_t *)(scratch + plan->pairs), .begins = (int64_t *)(scratch + plan->begins)};
+    uint8_t listed[TP_DELTA_STEPS], some_listed = 0;
     vl wrong = {0};
-    if (s->levels && !s->depthwise)
-        list(s, t, &found, starts);
+    memset(heard, 0, (size_t)s->steps);
+    if (s->levels && !s->depthwise) {
+        int64_t active[TP_DELTA_STEPS];
+        find_active(s, t, active);
+        find_range(s, t, active, &busy);
+        for (int64_t k = 0; k < s->steps; ++k) {
+            const int64_t together = k >= busy.first && k < busy.first + busy.count;
+            listed[k] = active[k] && !together, some_listed |= listed[k], heard[k] = (uint8_t)together;
+        }
+        if (busy.count)
+            list_range(s, t, &busy);
+        if (some_listed)
+            list(s, t, listed, &found, starts);
+    }
     for (int64_t c = 0; c < s->channels; c += BLOCK) {
         const int64_t left = (s->channels - c + 15) / 16 * 16, width = left < BLOCK ? left : BLOCK;
         const int64_t per_channel = s->depthwise ? (taps + 1) / 2 * 2 : taps * s->channels_in;
@@ -318,8 +294,11 @@ static void of_tile(const tp_delta *s, const tile *t, const tp_delta_plan *plan,
             const int64_t position = (t->y + y) * s->width + t->x + x, place = t->sample * positions + position;
             if (s->levels && s->depthwise)
                 depthwise(s, t, weights, c, width, y, x, sums, heard);
-            for (int64_t k = 0; k < s->steps && !(s->levels && s->depthwise); ++k)
-                heard[k] = s->levels && of_block(s, t, &found, starts + k, weights, width, y, x, sums + k * BLOCK);
+            for (int64_t k = 0; some_listed && k < s->steps; ++k)
+                if (listed[k])
+                    heard[k] = (uint8_t)of_block(s, t, &found, starts + k, weights, width, y, x, sums + k * BLOCK);
+            if (busy.count)
+                block_together(s, t, &busy, weights, width, y, x, sums);
             const int64_t at = place * s->all_steps * s->channels + c;
             const group g = {place * s->channels + c, position, c, c + width < s->channels ? width : s->channels - c,
                              s->batch * positions * s->channels, s->out ? s->out + at : NULL,
@@ -330,13 +309,13 @@ static void of_tile(const tp_delta *s, const tile *t, const tp_delta_plan *plan,
                 neurons(s, &g, &wrong);
         }
     }
-    if (s->out && s->fan)
-        for (int64_t k = 0; k < s->steps; ++k) {
-            int64_t sent = 0;
-            count(s, t, k, totals + TP_DELTA_TOTALS * k, &sent);
-            if (s->events && sent) /* other threads have other tiles of this sample */
-                __atomic_fetch_add(s->events + k * s->batch + t->sample, sent, __ATOMIC_RELAXED);
-        }
+    if (s->out && s->fan) {
+        int64_t sent[TP_DELTA_STEPS] = {0};
+        count(s, t, totals, sent);
+        for (int64_t k = 0; s->events && k < s->steps; ++k)
+            if (sent[k]) /* other threads have other tiles of this sample */
+                __atomic_fetch_add(s->events + k * s->batch + t->sample, sent[k], __ATOMIC_RELAXED);
+    }
     for (int64_t i = 0; i < WIDE; ++i)
         *broken |= wrong[i] != 0;
 }

@@ -396,6 +396,8 @@ static tp_delta_plan plan_delta(const tp_delta *s) {
     p.starts = at, at += align(lists ? (s->steps * inputs + 1) * 8 : 0);
     p.sums = at, at += align(s->steps * TP_DELTA_BLOCK * 4);
     p.heard = at, at += align(s->steps);
+    p.pairs = at, at += align(lists ? (inputs * (s->channels_in / 2) + TP_UNIT) * 4 : 0);
+    p.begins = at, at += align(lists ? (inputs + 1) * 8 : 0);
     p.bytes = at + 64;
     return p;
 }
