@@ -133,8 +133,13 @@ def llms(site: Site) -> str:
 
 
 def build(folder: Path, *, probing: bool = True) -> list[str]:
-    """Write pages and configuration into ``folder``; returns the places of the pages."""
+    """Write pages and configuration into ``folder``; returns the places of the pages.
+
+    ``probing``: also what takes a minute to make, the recipes' refusals and the report of a network.
+    """
     site = collected(probing=probing)
+    if probing:
+        zoo.report(site)
     site.files["llms.txt"] = llms(site)
     site.write(folder / "pages")
     settings = {

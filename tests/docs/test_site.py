@@ -13,7 +13,7 @@ from transpike import cli
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "docs"))
 
-from sitepages import commands, docstrings, drawings, methods, navigation, notebooks, reference, site, staging  # noqa: E402
+from sitepages import commands, docstrings, drawings, methods, navigation, notebooks, reference, site, staging, zoo  # noqa: E402
 from sitepages.staging import BrokenLink, Site  # noqa: E402
 
 
@@ -221,3 +221,13 @@ def test_the_first_page_shows_sections_of_the_readme(pages: Site) -> None:
     assert "## " not in site.readme_section(readme, "Install")
     with pytest.raises(ValueError, match="no section 'Prices'"):
         site.readme_section(readme, "Prices")
+
+
+@pytest.mark.slow
+def test_the_page_of_the_embedded_network_leads_to_its_report(tmp_path: Path) -> None:
+    found = Site("")
+    found.add("zoo/small-cnn.md", "# small-cnn\n")
+    zoo.report(found)
+    content = found.files["zoo/small-cnn-report.html"]
+    assert isinstance(content, bytes) and b"<html" in content and b"zoo:small-cnn" in content
+    assert "](small-cnn-report.html)" in found.pages["zoo/small-cnn.md"]
