@@ -146,7 +146,7 @@ def lost(before: float, after: float, n: int, **more: Any) -> Measured:
 
 def mean_of(differences: list[tuple[float, float, float]]) -> tuple[float, float, float]:
     """The mean of (value, low, high); the mean of the bounds is too wide, because errors are not all on one side."""
-    value, low, high = (sum(part) / len(differences) for part in zip(*differences, strict=True))
+    value, low, high = (math.fsum(part) / len(differences) for part in zip(*differences, strict=True))
     return value, low, high
 
 

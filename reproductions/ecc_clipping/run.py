@@ -15,6 +15,7 @@ network. SC is taken as a scaled clip, c in each layer its own 99.9 percentile. 
 import argparse
 import copy
 import json
+import math
 import platform
 import sys
 from pathlib import Path
@@ -155,7 +156,7 @@ def accuracies(part: dict, label: str) -> list[float]:
 def mean_accuracy(part: dict, label: str) -> float:
     """In %, over all T."""
     found = accuracies(part, label)
-    return 100 * sum(found) / len(found)
+    return 100 * math.fsum(found) / len(found)
 
 
 def judged(found: dict[str, dict], settings: dict) -> list[dict]:
