@@ -3,7 +3,7 @@
     python benchmarks/accuracy.py --weights resnet20-cifar10-jpeg.safetensors --data-dir DATA
 
 Rows are stored as they finish in benchmarks/accuracy.json, each with its number of test images; a rerun resumes an
-interrupted run. ``--only`` picks rows. The first images are easier than the others: the README wants all 10,000.
+interrupted run. ``--only`` picks rows. The first images are easier than the others: docs/results.md wants all 10,000.
 """
 
 import argparse

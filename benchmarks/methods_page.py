@@ -181,7 +181,7 @@ def measured(content: dict) -> list[str]:
         f"{settings['calibration_samples']:,} calibration images, seed {settings['seed']}, {torches(content['made_with'])};",
         "made by `benchmarks/methods.py`. Accuracy in % after T steps; in brackets the accuracy drop against the ANN on the same",
         "images, in percentage points with a paired 95 % interval. M: synaptic operations per sample in millions. The first images",
-        "are easier than the others (README): compare rows with each other.",
+        "are easier than the others ([results](results.md)): compare rows with each other.",
         "",
         "### Binary spikes, streaming: total steps = T",
     ]

@@ -16,6 +16,7 @@ benchmarks/zoo_page.py makes the page from it.
 """
 
 import argparse
+import dataclasses
 import hashlib
 import json
 import os
@@ -33,6 +34,7 @@ from torch import Tensor, nn
 
 import transpike as ts
 from transpike import recipes as r
+from transpike.core.naming import dashed
 from transpike.core.recipe import Recipe
 from transpike.data.named import directory
 from transpike.results.writing import tensor_bytes, write_atomically
@@ -302,6 +304,24 @@ def label(recipe: Recipe) -> str:
     return text if "timesteps=" in text else f"{text}, T={recipe.timesteps}"
 
 
+def options_of(recipe: Recipe) -> str:
+    """The options of ``transpike convert`` that give this recipe."""
+    changed = {
+        one.name: getattr(recipe, one.name)
+        for one in dataclasses.fields(recipe)  # type: ignore[arg-type]
+        if one.name != "timesteps" and getattr(recipe, one.name) != one.default
+    }
+    settings = [f"--{key.replace('_', '-')} {spelt(value)}" for key, value in changed.items()]
+    return " ".join([f"--recipe {recipe.name} --timesteps {recipe.timesteps}", *settings])
+
+
+def spelt(value: Any) -> str:
+    """A setting as the command line reads it; components are named, with their defaults."""
+    if not dataclasses.is_dataclass(value):
+        return str(value)
+    return str(getattr(value, "name", dashed(type(value).__name__)))
+
+
 def sensitivities(outcomes: Tensor, labels: Tensor) -> Tensor:
     """The share of correct answers for each class that occurs."""
     return torch.stack([outcomes[labels == label].double().mean() for label in labels.unique()])
@@ -441,7 +461,7 @@ def make(name: str, plan: Plan, arguments: argparse.Namespace) -> None:
         },
         "ann": found.pop("ann"), "snn": found.pop("snn"),
         "conversion": {
-            "recipe": str(recipe), "timesteps": recipe.timesteps, "calibration_samples": len(calibration), "seed": SEED,
+            "recipe": str(recipe), "options": options_of(recipe), "timesteps": recipe.timesteps, "calibration_samples": len(calibration), "seed": SEED,
             **found, "compared": rows, "versions": versions(),
         },
         "check": check, "weights": packaged(folder / f"{name}.safetensors"), "converted": packaged(file) if plan.ships_converted else None,

@@ -168,25 +168,12 @@ def report(name: str, entry: dict[str, Any]) -> str:
         options = ", ".join(f"{key}={value!r}" for key, value in entry["data_options"].items())
         return f"in Python, with the test split of `ts.data.load('mitbih', {options})`"
     if not entry["converted"]:
-        recipe = made_with(entry["conversion"])
+        recipe = entry["conversion"]["options"]
         return (
             f"`transpike convert --model zoo:{name} --weights pretrained --data {entry['data']} {recipe} --output {name}.transpike`, "
             f"then `transpike report {name}.transpike --data {entry['data']}`"
         )
     return f"`transpike report zoo:{name} --data {READ.get(entry['data'], entry['data'])} --output {name}.html`"
-
-
-def made_with(made: dict[str, Any]) -> str:
-    """The options of ``transpike convert`` for the recipe."""
-    name, _, settings = made["recipe"].removesuffix(")").partition("(")
-    parts = [one.partition("=") for one in settings.split(", ") if not one.startswith("timesteps=")]
-    options = [f"--{key.replace('_', '-')} {SPELT.get(value, value.strip(QUOTES))}" for key, _, value in parts]
-    return " ".join([f"--recipe {name} --timesteps {made['timesteps']}", *options])
-
-
-QUOTES = "'"
-SPELT = {"LayerSynchronous": "layer-synchronous", "AccumulatedMembrane": "membrane"}
-"""Values of a recipe's settings → those of the command line."""
 
 
 def ratios(energy: dict[str, float]) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -144,9 +145,16 @@ def test_a_network_without_trained_weights_is_refused_with_those_that_have_some(
 @pytest.mark.parametrize("name", sorted({*NAMES} - {*CONVERTED}))
 def test_a_network_that_comes_with_weights_alone_says_how_to_convert_it(name: str) -> None:
     with pytest.raises(
-        SettingError, match=rf"{name} comes with weights alone.*--model zoo:{name} --weights pretrained"
-    ):
+        SettingError, match=f"{name} comes with weights alone.*make it with transpike convert"
+    ) as refused:
         ts.load(f"zoo:{name}")
+    words = shlex.split(str(refused.value).rpartition("make it with transpike ")[2])
+    with main.make_context("transpike", words) as group:  # which leaves them to the command, and that reads them
+        convert = main.get_command(group, "convert")
+        assert convert is not None
+        parsed = convert.make_context("convert", words[1:], parent=group).params
+    assert parsed["weights"] is not None and parsed["timesteps"] == CATALOGUE[name]["conversion"]["timesteps"]
+    assert {"layer-synchronous", "membrane"} <= {*words}
     shown = CliRunner().invoke(main, ["models", name])
     assert shown.exit_code == 0 and "not in the package, because it is large" in shown.output
 

@@ -103,9 +103,9 @@ class Pretrained:
         """
         if self.converted is None:
             raise SettingError(
-                f"zoo:{self.name} comes with weights alone, because its converted file is large: convert it, with "
-                f"{self.conversion['recipe']} as its page does, or transpike convert --model zoo:{self.name} "
-                f"--weights {PRETRAINED} --recipe {self.conversion['recipe'].partition('(')[0]} --data {self.data}"
+                f"zoo:{self.name} comes with weights alone, because its converted file is large; make it with "
+                f"transpike convert --model zoo:{self.name} --weights {PRETRAINED} --data {self.data} "
+                f"{self.conversion['options']} --output {self.name}.transpike"
             )
         return self.converted.path(FileError)
 
