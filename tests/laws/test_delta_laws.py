@@ -1,5 +1,7 @@
 """Layers of sigma-delta neurons in the native library against torch and the reference engine, bit by bit."""
 
+import collections
+import dataclasses
 import functools
 
 import pytest
@@ -181,6 +183,43 @@ class Tokens(nn.Module):
         return self.head((x + self.mlp(self.norm2(x))).mean(1))
 
 
+class Joined(nn.Module):
+    """Concatenations, groups of channels that change places, a larger image, and a mean of its rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.one, self.two = nn.Conv2d(3, 6, 3, 1, 1), nn.Conv2d(6, 4, 3, 1, 1), nn.Conv2d(10, 8, 1)
+        self.shuffle, self.last, self.head = nn.ChannelShuffle(2), nn.Conv2d(18, 12, 3), nn.Linear(12 * 10, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.avg_pool2d(torch.relu(self.stem(x)), 2)
+        x = torch.cat([x, torch.relu(self.one(x))], 1)
+        x = torch.cat([x, torch.relu(self.two(self.shuffle(x)))], 1)
+        x = nn.functional.interpolate(nn.functional.interpolate(x, scale_factor=2.0), scale_factor=2.0, mode="bilinear")
+        x = torch.relu(self.last(nn.functional.adaptive_avg_pool2d(x, (24, 12))))
+        return self.head(x.mean(2).flatten(1))
+
+
+class Strided(nn.Module):
+    """A shortcut that takes every other pixel and adds channels of zeros; weights along rows of pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.first, self.second = (
+            nn.Conv2d(3, 6, 3, 1, 1),
+            nn.Conv2d(6, 10, 3, 2, 1),
+            nn.Conv2d(10, 10, 3, 1, 1),
+        )
+        self.along, self.head = nn.Linear(6, 8), nn.Linear(80, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.stem(x))
+        shortcut = nn.functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 2, 2))
+        x = torch.relu(self.second(torch.relu(self.first(x))) + shortcut)
+        x = torch.relu(self.along(x)).transpose(1, 3)
+        return self.head(x.mean(2).flatten(1))
+
+
 MODELS = {
     "bottleneck": lambda: Bottleneck(8, 18),
     "shortcuts": Shortcuts,
@@ -190,6 +229,13 @@ MODELS = {
         nn.ZeroPad2d((0, 1, 2, 0)), nn.Conv2d(14, 22, 3), nn.ReLU6(), nn.Flatten(), nn.Linear(22 * 3 * 2, 5),
     ),
     "tokens": Tokens,
+    "pools": lambda: nn.Sequential(
+        nn.Conv2d(3, 10, 3, 1, 1), nn.ReLU(), nn.AvgPool2d(3, 2, 1), nn.Conv2d(10, 14, 3, 1, 1), nn.ReLU(),
+        nn.AvgPool2d((1, 3), (1, 2), (0, 1), count_include_pad=False), nn.Conv2d(14, 12, 3, 1, 1), nn.ReLU6(),
+        nn.AvgPool2d(2, ceil_mode=True, divisor_override=4), nn.Conv2d(12, 8, 1), nn.ReLU(), nn.Flatten(), nn.Linear(48, 5),
+    ),
+    "joined": Joined,
+    "strided": Strided,
 }  # fmt: skip
 
 
@@ -233,6 +279,65 @@ def test_sums_run_with_the_weights_before_them():
         assert sum(place.layer.factors is not None for place in placed) == of_levels
         adds = {node.name for node in snn.program.lowered.nodes if isinstance(node.op, Add)}
         assert adds <= run.plan.levels.placed.keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds", "left"),
+    [
+        ("pools", {"AvgPool": 2, "Reshape": 1}, {"0", "5→6", "6"}),
+        (
+            "joined",
+            {"AvgPool": 1, "Cat": 2, "Permute": 1, "Reshape": 3, "Nearest": 1, "Resample": 2, "Mean": 1},
+            {"stem"},
+        ),
+        ("strided", {"Slice": 2, "Pad": 1, "Mean": 1, "Permute": 1, "Reshape": 1}, {"stem", "relu_2→along", "along"}),
+    ],
+)
+def test_levels_stay_levels_behind_wiring(name, kinds, left):
+    """Of the weights, the library leaves only those to torch that read no levels, as
+    behind windows of unlike sizes, or where levels of unlike channels are added."""
+    snn, x = converted(name, "one")
+    run = Dense().start(snn.program, snn.prepare(x), torch.arange(len(x)))
+    levels, table = run.plan.levels, snn.program.table
+    assert collections.Counter(type(table[wire].op).__name__ for wire in levels.wired) == kinds
+    weights = {node.name for node in snn.program.lowered.nodes if isinstance(node.op, Synapse)}
+    assert weights - levels.placed.keys() - levels.passed == left
+
+
+def test_weights_may_read_levels_along_another_axis():
+    """One threshold for a layer: weights along rows of pixels read the levels themselves."""
+    torch.manual_seed(3)
+    x = torch.rand(8, 3, 12, 12)
+    snn = ts.convert(Strided().eval(), StreamingSigmaDelta(7, granularity="layer"), x).accepting_any_input()
+    run = Dense().start(snn.program, snn.prepare(x), torch.arange(len(x)))
+    assert "along" in run.plan.levels.placed
+    expected = ts.simulate(snn, x, engine="reference")
+    assert torch.equal(ts.simulate(snn, x, engine="dense").logits, expected.logits)
+
+
+@pytest.mark.parametrize("name", ["bottleneck", "pools"])
+def test_levels_whose_sums_would_be_too_large_are_added_in_parts(name, monkeypatch):
+    """With less room than 32 bits have: no call gets levels that do not fit, and nothing changes."""
+    snn, x = converted(name, "one")
+    expected, without = ts.simulate(snn, x, engine="dense"), DeltaLayer.run
+    most = []
+
+    def checked(self, steps, batch, levels, *given, **named):
+        if levels is not None and self.weights.limit is not None:
+            most.append(float(levels.abs().max()) / self.weights.limit)
+        return without(self, steps, batch, levels, *given, **named)
+
+    monkeypatch.setattr("transpike.engines.native.delta.LARGEST_SUM", 2**21)
+    monkeypatch.setattr(DeltaLayer, "run", checked)
+    again = dataclasses.replace(snn)  # with plans of its own
+    found = ts.simulate(again, x, engine="dense")
+    placed = Dense().start(again.program, again.prepare(x), torch.arange(len(x))).plan.levels.placed
+    limited = [p for p in placed.values() if p.layer.weights is not None and p.layer.weights.limit is not None]
+    assert len(most) > len(limited) > 0  # some layers need several calls
+    assert 0 < max(most) <= 1
+    assert torch.equal(found.logits, expected.logits)
+    for ours, others in zip(found.activity.layers, expected.activity.layers, strict=True):
+        assert torch.equal(ours.spikes, others.spikes)
 
 
 @every_network

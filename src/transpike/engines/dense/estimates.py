@@ -15,8 +15,9 @@ from transpike.core.plain import is_plain
 from transpike.engines.dense.levels import Levels, Placed
 from transpike.engines.dense.narrow import Narrow
 from transpike.engines.dense.plan import LARGEST_TENSOR, LIVE_WIRES, Plan
+from transpike.engines.dense.wiring import wired
 from transpike.engines.native import library, sigma_delta
-from transpike.engines.native.delta import Sent, last, rows
+from transpike.engines.native.delta import DeltaLayer, Sent, last, rows
 from transpike.engines.pieces import linear
 from transpike.engines.run import Run, map_state
 from transpike.lowering.entrances import LookUp
@@ -91,7 +92,9 @@ class Estimates:
                     values[name] = value
                     self._count(self.run.program.table[name], value, steps)
             else:
-                values[node.name] = self._evaluate(node, [values[name] for name in node.inputs], steps)
+                carried = [values[name] for name in node.inputs]
+                moved = self._wire(node, carried, steps) if node.name in levels.wired else None
+                values[node.name] = self._evaluate(node, carried, steps) if moved is None else moved
                 self._count(node, values[node.name], steps)
             for name in levels.reads[node.name]:
                 if levels.last[name] == node.name:
@@ -114,6 +117,25 @@ class Estimates:
         given = [self._zeros(name, steps) if v is None else v for v, name in zip(inputs, node.inputs, strict=True)]
         return self.narrow.linear(node.name, node.op, given)
 
+    def _wire(self, node: Node, carried: list[Carried], steps: int) -> Sent | None:
+        """Levels that go on as levels; None if nothing is sent, or if the library did not run a neuron before them."""
+        sent = [value for value in carried if isinstance(value, Sent)]
+        if not sent or any(value is not None and not isinstance(value, Sent) for value in carried):
+            return None
+        assert isinstance(node.op, Op)
+        inputs = [
+            value if isinstance(value, Sent) else self._nothing(name, sent[0])
+            for value, name in zip(carried, node.inputs, strict=True)
+        ]
+        return wired(node.op, inputs, self.lowered.axes[node.name], node.shape)
+
+    def _nothing(self, name: str, like: Sent) -> Sent:
+        """The levels of a wire on which nothing is sent, in as many steps as ``like``."""
+        shape, axis, (steps, batch) = self.run.program.table[name].shape, self.lowered.axes[name], like.events.shape
+        space = (*shape[: axis - 1], *shape[axis:])
+        levels = torch.zeros((), dtype=torch.int16).expand(batch, *space, steps, shape[axis - 1])
+        return Sent(levels, axis, torch.zeros_like(like.totals), torch.zeros_like(like.events))
+
     def _layer(self, placed: Placed, values: dict[str, Carried], steps: int) -> dict[str, Carried]:
         """A layer of the library: its output wires."""
         layer, name, t = placed.layer, placed.neuron, self.run.t
@@ -125,6 +147,8 @@ class Estimates:
         now = reals.value if isinstance(reals, Once) else _train(reals)
         added = None if now is None else last(now, placed.axis)
         levels, heard = (None, None) if layer.weights is None else _levels(value, steps, placed.axis)
+        if levels is not None and layer.weights is not None and layer.weights.limit is not None:
+            levels, added = self._within(replace(layer, neurons=None, currents=True), levels, heard, added, steps)
         passed = None if layer.factors is None else _levels(other, steps, placed.axis)[0]
         state = self.states.get(name)
         if state is not None:
@@ -156,6 +180,22 @@ class Estimates:
                 self.silent.add(name)
             made[name] = sent if bool(sent.events.any()) else None
         return made
+
+    def _within(
+        self, weights: DeltaLayer, levels: Tensor, heard: Tensor | None, added: Tensor | None, steps: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """(levels whose sums fit, the currents of the rest with ``added``): weights are linear, and sums are exact."""
+        assert weights.weights is not None and weights.weights.limit is not None
+        limit = weights.weights.limit
+        while max(abs(int(end)) for end in levels.aminmax()) > limit:
+            part = levels.clamp(-limit, limit)
+            found = weights.run(steps, len(self.run.x), part, heard, None, None, None, None)
+            assert found is not None and found[1] is not None
+            sums = found[1]
+            if added is not None:
+                sums[: len(added)] += added
+            levels, added = levels - part, sums
+        return levels, added
 
     def _fan(self, placed: Placed, kind: str = "fan") -> Tensor:
         """The operations of a spike of each neuron, or the states that it "reads", (positions or 1, features)."""
@@ -273,7 +313,7 @@ class Estimates:
 
 def _levels(value: Carried, steps: int, axis: int) -> tuple[Tensor | None, Tensor | None]:
     """(levels as in ``Sent``, where they are heard), or (None, None)."""
-    if isinstance(value, Sent):
+    if isinstance(value, Sent) and value.axis == axis:
         return value.levels, value.events
     train = _train(value)
     return (None if train is None else Sent.of(train, steps, axis)), None

@@ -1,5 +1,6 @@
 """Which layers of a network of sigma-delta neurons the native library runs, and what they read."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from math import prod
 
@@ -12,7 +13,8 @@ from transpike.core.graph import Node
 from transpike.core.op import Op, Synapse
 from transpike.core.plain import is_plain
 from transpike.engines.dense.narrow import lowest_bits
-from transpike.engines.native.delta import DeltaLayer, Neurons, Weights, rows
+from transpike.engines.dense.wiring import passes_levels
+from transpike.engines.native.delta import LARGEST_LEVEL, DeltaLayer, Neurons, Weights, rows
 from transpike.engines.native.library import UNIT
 from transpike.lowering.bounds import Span, spans
 from transpike.lowering.lowered import Lowered
@@ -42,12 +44,13 @@ class Placed:
 @dataclass(frozen=True, eq=False)
 class Levels:
     """``placed``: by the node at whose place a layer runs. ``passed``: nodes that are not run, as such layers represent
-    them. ``reads``: what every other node reads; ``last``: the last reader of each wire. ``largest``: bytes of the
-    largest wire of one step.
+    them. ``wired``: wiring that passes 16-bit levels on to such layers. ``reads``: what every other node reads;
+    ``last``: the last reader of each wire. ``largest``: bytes of the largest wire of one step.
     """
 
     placed: dict[str, Placed] = field(default_factory=dict)
     passed: frozenset[str] = frozenset()
+    wired: frozenset[str] = frozenset()
     reads: dict[str, tuple[str, ...]] = field(default_factory=dict)
     last: dict[str, str] = field(default_factory=dict)
     largest: int = 0
@@ -93,7 +96,9 @@ def _placed(lowered: Lowered, found: dict[str, Span]) -> Levels:
         if isinstance(node.op, Synapse) and (one := network.weights(node)) is not None:
             one = network.with_sum(one, frozenset(summed)) or one
             summed[one.node.name] = one
+    wired = network.wiring(summed.values())
     read = {name for one in summed.values() for name in (one.reads, one.adds)}
+    read |= {source for name in wired for source in table[name].inputs}
     placed: dict[str, Placed] = {}
     passed = {name for one in summed.values() for name in one.passed}
     reads = {node.name: node.inputs for node in lowered.nodes}
@@ -111,19 +116,19 @@ def _placed(lowered: Lowered, found: dict[str, Span]) -> Levels:
         placed[node.name] = place
         reads[node.name] = (place.reads, place.adds) if place.adds else (place.reads,)
     for node in reversed(lowered.nodes):  # zeros around the levels that only such layers read
-        needed = any(node.name in reads[name] for name in readers[node.name] if name not in passed)
-        if is_plain(node.op, Pad) and not needed:
+        if is_plain(node.op, Pad) and not any(node.name in reads[name] for name in reads if name not in passed):
             passed.add(node.name)
     last = {name: node.name for node in lowered.nodes if node.name not in passed for name in reads[node.name]}
     natively = {place.neuron for place in placed.values()}
-    opened = {name for node in lowered.nodes if node.name not in passed | placed.keys() for name in reads[node.name]}
+    inside = passed | placed.keys() | wired
+    opened = {name for node in lowered.nodes if node.name not in inside for name in reads[node.name]}
     sizes = []
     for node in lowered.nodes:
         at = placed.get(node.name)  # others read levels in float32, and add in float64
-        width = 2 if node.name in natively and node.name not in opened else 8
+        width = 2 if node.name in natively | wired and node.name not in opened else 8
         exists = node.name in natively or (node.name not in passed and (at is None or at.layer.currents))
         sizes.append(width * prod(node.shape) if exists else 0)
-    return Levels(placed, frozenset(passed), reads, last, max(sizes))
+    return Levels(placed, frozenset(passed), wired - passed, reads, last, max(sizes))
 
 
 def _wide_axis(lowered: Lowered, node: Node) -> int:
@@ -162,20 +167,42 @@ def _fits(lowered: Lowered, node: Node, axis: int) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class _Network:
-    """``readers`` of each wire; ``found``: the spans of the wires."""
+    """``readers`` of each wire; ``found``: the spans of the wires; ``sending``: the wires of 16-bit levels."""
 
     lowered: Lowered
     table: dict[str, Node]
     readers: dict[str, list[str]]
     found: dict[str, Span]
+    sending: frozenset[str]
 
     @classmethod
     def of(cls, lowered: Lowered, found: dict[str, Span]) -> "_Network":
         readers: dict[str, list[str]] = {node.name: [] for node in lowered.nodes}
+        table = {node.name: node for node in lowered.nodes}
+        sending: set[str] = set()
         for node in lowered.nodes:
             for name in node.inputs:
                 readers[name].append(node.name)
-        return cls(lowered, {node.name: node for node in lowered.nodes}, readers, found)
+            alphabet = lowered.alphabets[node.name]
+            known = alphabet.is_spiking and alphabet.kind in ("bits", "levels", "binary")
+            if known and isinstance(node.op, SigmaDelta):
+                sending.add(node.name)
+            elif known and node.inputs and sending.issuperset(node.inputs) and 0 not in node.shape:
+                small = float(found[node.name].largest.max()) <= LARGEST_LEVEL
+                if small and passes_levels(lowered, node, table[node.inputs[0]].shape):
+                    sending.add(node.name)
+        return cls(lowered, table, readers, found, frozenset(sending))
+
+    def wiring(self, summed: Iterable[_Summed]) -> frozenset[str]:
+        """The wiring between neurons and the weights, or factors, that read their levels."""
+        found: set[str] = set()
+        names = [name for one in summed for name in (one.reads, one.adds if one.factors is not None else one.reads)]
+        while names:
+            node = self.table[names.pop()]
+            if node.name not in found and not isinstance(node.op, SigmaDelta):
+                found.add(node.name)
+                names += node.inputs
+        return frozenset(found)
 
     def weights(self, node: Node) -> _Summed | None:
         """Weights that read levels, where they are sent, before zeros are put around them."""
@@ -198,7 +225,7 @@ class _Network:
             while is_plain(source.op, Pad) and (zeros := _zeros(source.op, op.dimensions)) is not None:
                 before = before[0] + zeros[0], before[1] + zeros[1]
                 source = self.table[source.inputs[0]]
-        if not self._sends_levels(source):
+        if source.name not in self.sending:
             return None
         made = Weights.of(op, lowest_bits(op, channels), self._largest(source), before)
         return None if made is None else _Summed(node, made, source.name, axis)
@@ -226,17 +253,12 @@ class _Network:
         scale = other.op
         assert isinstance(scale, Scale)
         per_channel = scale.weight.ndim == 0 or resolved(scale.axis, len(other.shape)) == one.axis
-        if scale.weight.ndim > 1 or not per_channel or not self._sends_levels(source):
+        if scale.weight.ndim > 1 or not per_channel or source.name not in self.sending:
             return None
         if self.lowered.axes[source.name] != one.axis or source.shape != other.shape:
             return None
         factors = scale.weight.double().expand(other.shape[one.axis - 1]).contiguous()
         return replace(one, adds=source.name, factors=factors, passed=one.passed | {other.name})
-
-    def _sends_levels(self, node: Node) -> bool:
-        alphabet = self.lowered.alphabets[node.name]
-        known = alphabet.is_spiking and alphabet.kind in ("bits", "levels", "binary")
-        return known and isinstance(node.op, SigmaDelta)
 
     def _largest(self, node: Node) -> float:
         """The largest |level|."""

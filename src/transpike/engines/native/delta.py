@@ -34,6 +34,7 @@ class Weights:
     """A convolution of levels in 16-bit integers, packed as native/transpike.h says; a linear layer is one of 1 × 1.
 
     ``units`` is the value of a weight of 1, for each output channel. ``before``: zeros before rows and columns.
+    ``limit``: the largest |level| up to which sums are 32-bit integers, or None if larger ones do not come.
     ``adds_up``: the sums of all steps of one call add up to 32-bit integers.
     """
 
@@ -44,6 +45,7 @@ class Weights:
     before: tuple[int, int]
     dilation: tuple[int, int]
     depthwise: bool
+    limit: int | None
     adds_up: bool
 
     @classmethod
@@ -53,8 +55,8 @@ class Weights:
         """
         weight = op.weight if op.weight.ndim > 2 else op.weight[..., None]
         whole = (weight / units.reshape(-1, *(1,) * (weight.ndim - 1))).double()
-        sums = whole.abs().flatten(1).sum(1) * largest
-        if largest > LARGEST_LEVEL or float(whole.abs().max()) > LARGEST_WEIGHT or float(sums.max()) > LARGEST_SUM:
+        most = float(whole.abs().flatten(1).sum(1).max())
+        if largest > LARGEST_LEVEL or float(whole.abs().max()) > LARGEST_WEIGHT or most > LARGEST_SUM:
             return None
         conv = op if is_plain(op, Conv) else None
         depthwise = isinstance(conv, Conv) and conv.groups > 1
@@ -75,7 +77,8 @@ class Weights:
             F.pad(torch.cat(packed), (0, SPARE)).to(torch.int16),
             F.pad(units.double(), (0, -outputs % _native.UNIT)).contiguous(),
             _pair(weight.shape[2:], 1), values["stride"], padding, values["dilation"], depthwise,
-            float(sums.max()) * _native.DELTA_STEPS <= LARGEST_SUM,
+            None if most * largest <= LARGEST_SUM else int(LARGEST_SUM // most),
+            most * largest * _native.DELTA_STEPS <= LARGEST_SUM,
         )  # fmt: skip
 
     @property
