@@ -20,17 +20,19 @@ INLINE vs load_shorts(const int16_t *p) {
     return v;
 }
 
-/* a[0] b[0] + a[1] b[1], a[2] b[2] + a[3] b[3] … */
-INLINE vi pairs(vs a, vs b) {
-#if TP_LANES == 16 && defined(__AVX512BW__)
-    return (vi)_mm512_madd_epi16((__m512i)a, (__m512i)b);
+/* sum + (a[0] b[0] + a[1] b[1], a[2] b[2] + a[3] b[3] …) */
+INLINE vi with_pairs(vi sum, vs a, vs b) {
+#if TP_LANES == 16 && defined(__AVX512VNNI__)
+    return (vi)_mm512_dpwssd_epi32((__m512i)sum, (__m512i)a, (__m512i)b);
+#elif TP_LANES == 16 && defined(__AVX512BW__)
+    return sum + (vi)_mm512_madd_epi16((__m512i)a, (__m512i)b);
 #elif TP_LANES == 8 && defined(__AVX2__)
-    return (vi)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+    return sum + (vi)_mm256_madd_epi16((__m256i)a, (__m256i)b);
 #elif TP_LANES == 4 && defined(__SSE2__)
-    return (vi)_mm_madd_epi16((__m128i)a, (__m128i)b);
+    return sum + (vi)_mm_madd_epi16((__m128i)a, (__m128i)b);
 #else
     const vi first = ((vi)((vu)a << 16) >> 16) * ((vi)((vu)b << 16) >> 16);
-    return first + ((vi)a >> 16) * ((vi)b >> 16);
+    return sum + first + ((vi)a >> 16) * ((vi)b >> 16);
 #endif
 }
 
@@ -43,6 +45,7 @@ typedef struct {
 typedef struct {
     int64_t sample, y, x, rows, columns;     /* outputs */
     int64_t top, left, rows_in, columns_in;  /* inputs that they read, which may begin outside */
+    const int16_t **inputs;                  /* [rows_in][columns_in]: their levels, or NULL outside */
 } tile;
 
 #include "together.h"
@@ -76,7 +79,7 @@ static void list(const tp_delta *s, const tile *t, const uint8_t *wanted, const 
     const int64_t channels = s->channels_in, steps = s->steps;
     int64_t n = 0;
     for (int64_t i = 0; i < t->rows_in * t->columns_in; ++i) {
-        const int16_t *levels = levels_of(s, t, i);
+        const int16_t *levels = t->inputs[i];
         for (int64_t k = 0; k < steps; ++k) {
             *starts++ = n;
             if (levels && wanted[k])
@@ -102,7 +105,7 @@ INLINE void gather(const tp_delta *s, const tile *t, const lists *found, const i
                 const vs value = (vs)((vi){0} + found->values[i]);
                 const int16_t *here = w + found->at[i] * row;
                 for (int64_t v = 0; v < vectors; ++v)
-                    sum[v] += pairs(value, load_shorts(here + v * SHORTS));
+                    sum[v] = with_pairs(sum[v], value, load_shorts(here + v * SHORTS));
             }
         }
     for (int64_t v = 0; v < vectors; ++v)
@@ -196,8 +199,8 @@ INLINE void depthwise(const tp_delta *s, const tile *t, const int16_t *weights, 
                     memcpy(&b, two, (size_t)n * sizeof(int16_t));
                 }
                 in_turn(a, b, &first, &second);
-                low += pairs(first, load_shorts(w));
-                high += pairs(second, load_shorts(w + SHORTS));
+                low = with_pairs(low, first, load_shorts(w));
+                high = with_pairs(high, second, load_shorts(w + SHORTS));
             }
             memcpy(own + i, &low, sizeof low);
             memcpy(own + i + TP_LANES, &high, sizeof high);
@@ -259,6 +262,17 @@ static void neurons(const tp_delta *s, const group *g, vl *wrong) {
         of_source(s, g, TP_SAME, 0, wrong);
 }
 
+static void find_inputs(const tp_delta *s, const tile *t) {
+    const int64_t place = s->all_steps * s->channels_in;
+    for (int64_t i = 0; i < t->rows_in; ++i)
+        for (int64_t j = 0; j < t->columns_in; ++j) {
+            const int64_t y = t->top + i, x = t->left + j;
+            const int64_t inside = y >= 0 && y < s->height_in && x >= 0 && x < s->width_in;
+            const int64_t input = (t->sample * s->height_in + y) * s->width_in + x;
+            t->inputs[i * t->columns_in + j] = inside ? s->levels + input * place : NULL;
+        }
+}
+
 /* All steps of the outputs of one tile. */
 static void of_tile(const tp_delta *s, const tile *t, const tp_delta_plan *plan, char *scratch, int64_t *totals,
                     int64_t *broken) {
@@ -274,6 +288,7 @@ static void of_tile(const tp_delta *s, const tile *t, const tp_delta_plan *plan,
     memset(heard, 0, (size_t)s->steps);
     if (s->levels && !s->depthwise) {
         int64_t active[TP_DELTA_STEPS];
+        find_inputs(s, t);
         find_active(s, t, active);
         find_range(s, t, active, &busy);
         for (int64_t k = 0; k < s->steps; ++k) {
@@ -349,7 +364,8 @@ static void fetch(const tp_delta *s, const tile *t) {
 
 void TP_DELTA(const tp_delta *s, const tp_delta_plan *plan, int64_t number, char *scratch, int64_t *totals,
               int64_t *broken) {
-    const tile t = of_number(s, plan, number);
+    tile t = of_number(s, plan, number);
+    t.inputs = (const int16_t **)(scratch + plan->inputs);
     if (s->levels && number + 1 < plan->tiles) {
         const tile next = of_number(s, plan, number + 1);
         fetch(s, &next);

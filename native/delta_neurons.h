@@ -87,17 +87,17 @@ INLINE vf joined(narrow a, narrow b) {
 #endif
 }
 INLINE vf both(vd a, vd b) { return joined(__builtin_convertvector(a, narrow), __builtin_convertvector(b, narrow)); }
-INLINE vd wide_half(vf v, int64_t second) {
-    narrow part;
-    memcpy(&part, (const char *)&v + second * (int64_t)sizeof part, sizeof part);
-    return __builtin_convertvector(part, vd);
-}
+#if TP_LANES == 16
+#define HALF(v, second) \
+    ((second) ? __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15) : __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7))
+#elif TP_LANES == 8
+#define HALF(v, second) ((second) ? __builtin_shufflevector(v, v, 4, 5, 6, 7) : __builtin_shufflevector(v, v, 0, 1, 2, 3))
+#else
+#define HALF(v, second) ((second) ? __builtin_shufflevector(v, v, 2, 3) : __builtin_shufflevector(v, v, 0, 1))
+#endif
+INLINE vd wide_half(vf v, int64_t second) { return __builtin_convertvector(HALF(v, second), vd); }
 /* Half of the integers as float64 numbers. */
-INLINE vd part_of(vi v, int64_t second) {
-    half some;
-    memcpy(&some, (const char *)&v + second * (int64_t)sizeof some, sizeof some);
-    return __builtin_convertvector(some, vd);
-}
+INLINE vd part_of(vi v, int64_t second) { return __builtin_convertvector(HALF(v, second), vd); }
 INLINE int64_t any(vi v) {
 #if TP_LANES == 16 && defined(__AVX512F__)
     return _mm512_test_epi32_mask((__m512i)v, (__m512i)v) != 0;
@@ -111,21 +111,54 @@ INLINE int64_t any(vi v) {
 #endif
 }
 INLINE vi picked(vi mask, vi yes, vi no) { return (mask & yes) | (~mask & no); }
+enum { POWER = 0xFF << 23 /* the bits of a float32 that are its power of two */ };
 INLINE vf magnitude(vf v) { return (vf)((vi)v & INT32_MAX); }
-/* |digit| of a size that is not negative, as in ``digit``. */
-INLINE vi size_of_digit(vf size, float top) {
-    const vi none = {0};
-    const vi d = ((vi)size + ((int32_t)1 << 22)) & ((int32_t)0xFF << 23);
-    return picked((vi)(size >= 1.5f * top), (vi)((vf)none + top), d) & (vi)(size >= 0.75f);
+/* The larger and the smaller of two numbers; ``b`` if one of them is NaN. */
+INLINE vf larger(vf a, vf b) {
+#if TP_LANES == 16 && defined(__AVX512F__)
+    return (vf)_mm512_max_ps((__m512)a, (__m512)b);
+#elif TP_LANES == 8 && defined(__AVX2__)
+    return (vf)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+    return (vf)picked((vi)(a > b), (vi)a, (vi)b);
+#endif
+}
+INLINE vf smaller(vf a, vf b) {
+#if TP_LANES == 16 && defined(__AVX512F__)
+    return (vf)_mm512_min_ps((__m512)a, (__m512)b);
+#elif TP_LANES == 8 && defined(__AVX2__)
+    return (vf)_mm256_min_ps((__m256)a, (__m256)b);
+#else
+    return (vf)picked((vi)(a < b), (vi)a, (vi)b);
+#endif
+}
+INLINE void store_shorts(int16_t *p, vi v) {
+#if TP_LANES == 16 && defined(__AVX512F__)
+    _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtepi32_epi16((__m512i)v));
+#else
+    const shorts some = __builtin_convertvector(v, shorts);
+    memcpy(p, &some, sizeof some);
+#endif
+}
+/* ``bits`` where v >= least, else 0. */
+INLINE vi where_at_least(vf v, float least, vi bits) {
+#if TP_LANES == 16 && defined(__AVX512F__)
+    return (vi)_mm512_maskz_mov_epi32(_mm512_cmp_ps_mask((__m512)v, _mm512_set1_ps(least), _CMP_GE_OQ), (__m512i)bits);
+#else
+    return bits & (vi)(v >= least);
+#endif
 }
 
 /* Decisions in float32: a value that is rounded to parts reaches an edge, a whole number of parts, if it is at most half a
- * part below it. A float32 operation errs by 2^-24 of its result: ``share`` is more than what the terms of ``left`` add up
- * to. Vectors in which a decision is too close to an edge are left to ``exactly``. One digit in each step. */
+ * part below it. A float32 operation errs by 2^-24 of its result: ``SHARE`` is more than what the terms of ``left`` add up
+ * to. Vectors in which a decision is too close to an edge are left to ``exactly``. One digit in each step. ``error`` is the
+ * part of the error that does not change; ``half_part`` and ``most`` are those of the layer. */
 typedef struct {
-    vf inverse, shift, highest, terms, sent;
+    vf inverse, shift, highest, error, sent, half_part, most;
     vi close;
 } decision;
+
+static const float SHARE = 0x1p-20f;
 
 INLINE decision begun(const tp_delta *s, int64_t at, int64_t own) {
     const vf zero = {0};
@@ -133,31 +166,40 @@ INLINE decision begun(const tp_delta *s, int64_t at, int64_t own) {
     memcpy(&d.inverse, s->inverse + own, sizeof d.inverse);
     memcpy(&d.shift, s->shift + own, sizeof d.shift);
     d.highest = (float)s->ceiling * d.inverse;
-    d.terms = magnitude(d.shift) + 1.0f;
+    d.error = 0x1p-17f + SHARE * (magnitude(d.shift) + 1.0f);
+    d.half_part = zero + (float)(0.5 / s->fine);
+    d.most = zero + 1.4f * (float)s->top;
     if (!s->fresh)
         d.sent = both(load(s->sent + at, WIDE, 0.0), load(s->sent + at + WIDE, WIDE, 0.0));
     return d;
 }
 
+/* |digit| of a size, as in ``digit``, is the power of two of this number if it is not below 1, else 0: half a power is
+ * rounded up, and sizes are kept between what is below the first digit and what is not above the largest. */
+INLINE vi rounded_to_digit(const decision *d, vf size) {
+    const vf none = {0};
+    return (vi)smaller(larger(size, none + 0.7f), d->most) + ((int32_t)1 << 22);
+}
+
 /* What is sent for estimates ``y`` in units of a threshold; 0 where nothing is, without signs. */
-INLINE vi decided(const tp_delta *s, decision *d, vf y, int64_t source, int16_t *out) {
+INLINE vi decided(decision *d, vf y, int64_t source, int16_t *out) {
     const vf zero = {0};
-    const float top = (float)s->top, half_part = (float)(0.5 / s->fine), room = 0x1p-17f, share = 0x1p-20f;
-    if (source == TP_CLIP) {
-        y = (vf)picked((vi)(y > 0.0f), (vi)y, (vi)zero);
-        y = (vf)picked((vi)(y > d->highest), (vi)d->highest, (vi)y);
-    }
+    if (source == TP_CLIP)
+        y = smaller(larger(y, zero), d->highest);
     const vf left = y + d->shift - d->sent;
-    const vf size = magnitude(left), error = room + share * (size + magnitude(y) + d->terms);
-    const vi more = size_of_digit(size + (half_part + error), top);
-    const vi less = size_of_digit(size + (half_part - error), top);
-    d->close |= more ^ less;
+    const vf size = magnitude(left), error = d->error + SHARE * magnitude(y); /* and SHARE * size */
+    const vi most = rounded_to_digit(d, size * (1.0f + SHARE) + (d->half_part + error));
+    const vi least = rounded_to_digit(d, size * (1.0f - SHARE) + (d->half_part - error));
+    d->close |= most ^ least;
+    const vi more = where_at_least((vf)most, 1.0f, most & POWER);
     const vf digits = (vf)(more | ((vi)left & ~INT32_MAX));
     d->sent += digits;
-    const shorts levels = __builtin_convertvector(__builtin_convertvector(digits, vi), shorts); /* of equal length first */
-    memcpy(out, &levels, sizeof levels);
+    store_shorts(out, __builtin_convertvector(digits, vi));
     return more;
 }
+
+/* Lanes in which a decision was too close, or float32 does not hold what was sent. */
+INLINE vi unsure(const decision *d) { return (d->close & POWER) | (vi)(magnitude(d->sent) >= 0x1p23f); }
 
 /* The estimates before the first step, without what comes in it. */
 INLINE void initial(const tp_delta *s, const group *g, int64_t from, vd *low, vd *high) {
@@ -217,59 +259,74 @@ INLINE int64_t fast(const tp_delta *s, const group *g, int64_t from, int64_t sou
         }
         const vf y = both(estimate, after) * d.inverse;
         broken |= ~(vi)(y - y == 0.0f);
-        live = any(decided(s, &d, y, source, g->out + k * s->channels + from));
+        live = any(decided(&d, y, source, g->out + k * s->channels + from));
     }
-    if (any(d.close | broken | (vi)(magnitude(d.sent) >= 0x1p23f)))
+    if (any(unsure(&d) | broken))
         return 0;
     if (s->estimate)
         keep(s, at, estimate, after, d.sent);
     return 1;
 }
 
-/* The same of ``count`` vectors of neurons, which wait for each other less, if all that comes are integer sums that add up
- * to less than 2^31: an estimate is then start + total * unit. */
+/* Neurons to which only integer sums come that add up to less than 2^31: an estimate is start + total * unit. */
+typedef struct {
+    decision d;
+    vd low, high; /* before the first step */
+    vf start, scale;
+    vi total;
+} summing;
+
+INLINE summing summing_from(const tp_delta *s, const group *g, int64_t from) {
+    const int64_t c = g->c + from;
+    summing n = {.d = begun(s, g->at + from, g->position * s->neuron_position + c), .total = {0}};
+    initial(s, g, from, &n.low, &n.high);
+    n.start = both(n.low, n.high) * n.d.inverse;
+    n.scale = both(load(s->units + c, WIDE, 0.0), load(s->units + c + WIDE, WIDE, 0.0)) * n.d.inverse;
+    n.d.error += SHARE * magnitude(n.start);
+    return n;
+}
+
+INLINE vi step_of(summing *n, const int32_t *sums, int64_t source, int16_t *out) {
+    vi some;
+    memcpy(&some, sums, sizeof some);
+    n->total += some;
+    return decided(&n->d, __builtin_convertvector(n->total, vf) * n->scale + n->start, source, out);
+}
+
+INLINE vi failed(const summing *n) { return unsure(&n->d) | ~(vi)(n->start - n->start == 0.0f); }
+
+INLINE void keep_sums(const tp_delta *s, const group *g, int64_t from, const summing *n) {
+    const int64_t c = g->c + from;
+    keep(s, g->at + from, n->low + part_of(n->total, 0) * load(s->units + c, WIDE, 0.0),
+         n->high + part_of(n->total, 1) * load(s->units + c + WIDE, WIDE, 0.0), n->d.sent);
+}
+
+/* The same as ``fast`` of ``count`` vectors of such neurons, one or two, which wait for each other less. */
 INLINE int64_t fast_whole(const tp_delta *s, const group *g, int64_t from, int64_t source, int64_t count) {
-    decision d[VECTORS_TOGETHER];
-    vd low[VECTORS_TOGETHER], high[VECTORS_TOGETHER];
-    vf start[VECTORS_TOGETHER], scale[VECTORS_TOGETHER];
-    vi total[VECTORS_TOGETHER], bad = {0};
-    for (int64_t v = 0; v < count; ++v) {
-        const int64_t after = from + v * TP_LANES, c = g->c + after;
-        d[v] = begun(s, g->at + after, g->position * s->neuron_position + c);
-        initial(s, g, after, low + v, high + v);
-        start[v] = both(low[v], high[v]) * d[v].inverse;
-        scale[v] = both(load(s->units + c, WIDE, 0.0), load(s->units + c + WIDE, WIDE, 0.0)) * d[v].inverse;
-        d[v].terms += magnitude(start[v]);
-        bad |= ~(vi)(start[v] - start[v] == 0.0f);
-        total[v] = (vi){0};
-    }
+    static const int32_t nothing[BLOCK];
+    const int64_t next = from + (count > 1 ? TP_LANES : 0), steps = s->steps, channels = s->channels;
+    summing one = summing_from(s, g, from), two = summing_from(s, g, next); /* the same vector if there is one */
+    const int32_t *sums = g->sums;
+    const uint8_t *heard = g->heard;
+    int16_t *out = g->out;
     int64_t live = 1;
-    for (int64_t k = 0; k < s->steps; ++k) {
-        int16_t *out = g->out + k * s->channels + from;
-        if (!g->heard[k] && !live) {
-            memset(out, 0, (size_t)count * TP_LANES * sizeof *out);
+    for (int64_t k = 0; k < steps; ++k, sums += BLOCK, out += channels) {
+        if (!heard[k] && !live) {
+            memset(out + from, 0, (size_t)count * TP_LANES * sizeof *out);
             continue;
         }
-        vi sent = {0};
-        for (int64_t v = 0; v < count; ++v) {
-            vi sums = {0};
-            if (g->heard[k])
-                memcpy(&sums, g->sums + k * BLOCK + from + v * TP_LANES, sizeof sums);
-            total[v] += sums;
-            const vf y = __builtin_convertvector(total[v], vf) * scale[v] + start[v];
-            sent |= decided(s, d + v, y, source, out + v * TP_LANES);
-        }
+        const int32_t *now = heard[k] ? sums : nothing;
+        vi sent = step_of(&one, now + from, source, out + from);
+        if (count > 1)
+            sent |= step_of(&two, now + next, source, out + next);
         live = any(sent);
     }
-    for (int64_t v = 0; v < count; ++v)
-        bad |= d[v].close | (vi)(magnitude(d[v].sent) >= 0x1p23f);
-    if (any(bad))
+    if (any(failed(&one)) || (count > 1 && any(failed(&two))))
         return 0;
-    for (int64_t v = 0; v < count && s->estimate; ++v) {
-        const int64_t after = from + v * TP_LANES, c = g->c + after;
-        keep(s, g->at + after, low[v] + part_of(total[v], 0) * load(s->units + c, WIDE, 0.0),
-             high[v] + part_of(total[v], 1) * load(s->units + c + WIDE, WIDE, 0.0), d[v].sent);
-    }
+    if (s->estimate)
+        keep_sums(s, g, from, &one);
+    if (s->estimate && count > 1)
+        keep_sums(s, g, next, &two);
     return 1;
 }
 

@@ -7,7 +7,7 @@
 /* Outputs that are computed together, and offsets of the scratch memory in bytes. */
 typedef struct {
     int64_t rows, columns, tiles, bytes;
-    int64_t entries, numbers, starts, sums, heard, pairs, begins;
+    int64_t entries, numbers, starts, sums, heard, pairs, begins, inputs;
 } tp_delta_plan;
 
 typedef struct {

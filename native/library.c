@@ -15,6 +15,10 @@ extern const tp_kernels tp_kernels_baseline;
 #ifdef TP_X86
 extern const tp_kernels tp_kernels_avx2, tp_kernels_avx512;
 #endif
+#ifdef TP_VNNI
+void tp_delta_vnni(const tp_delta *, const tp_delta_plan *, int64_t, char *, int64_t *, int64_t *);
+static tp_kernels with_vnni;
+#endif
 static const tp_kernels *kernels = &tp_kernels_baseline;
 #ifdef __aarch64__
 #define BASELINE "NEON"
@@ -65,8 +69,16 @@ int64_t tp_force(const char *name) {
         kernels = &tp_kernels_avx2, instructions = "AVX2";
         return 1;
     }
-    if (!strcmp(name, "AVX-512") && avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
+    const int avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+#ifdef TP_VNNI
+    if (!strcmp(name, "AVX-512") && avx512 && __builtin_cpu_supports("avx512vnni")) {
+        with_vnni = tp_kernels_avx512, with_vnni.delta = tp_delta_vnni;
+        kernels = &with_vnni, instructions = "AVX-512";
+        return 1;
+    }
+#endif
+    if ((!strcmp(name, "AVX-512") || !strcmp(name, "AVX-512 without VNNI")) && avx512) {
         kernels = &tp_kernels_avx512, instructions = "AVX-512";
         return 1;
     }
@@ -398,6 +410,7 @@ static tp_delta_plan plan_delta(const tp_delta *s) {
     p.heard = at, at += align(s->steps);
     p.pairs = at, at += align(lists ? (inputs * (s->channels_in / 2) + TP_UNIT) * 4 : 0);
     p.begins = at, at += align(lists ? (inputs + 1) * 8 : 0);
+    p.inputs = at, at += align(lists ? inputs * (int64_t)sizeof(void *) : 0);
     p.bytes = at + 64;
     return p;
 }

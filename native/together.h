@@ -22,42 +22,39 @@ INLINE int32_t pair_at(const int16_t *levels) {
     return both;
 }
 
-/* Where the levels of an input of the tile begin, or NULL outside. */
-INLINE const int16_t *levels_of(const tp_delta *s, const tile *t, int64_t input) {
-    const int64_t y = t->top + input / t->columns_in, x = t->left + input % t->columns_in;
-    if (y < 0 || y >= s->height_in || x < 0 || x >= s->width_in)
-        return NULL;
-    return s->levels + ((t->sample * s->height_in + y) * s->width_in + x) * s->all_steps * s->channels_in;
+/* How many of ``pairs`` pairs of levels are not both 0. */
+INLINE int64_t active_in(const int16_t *levels, int64_t pairs) {
+    int64_t n = 0, c = 0;
+#if TP_LANES == 16 && defined(__AVX512F__)
+    for (; c < pairs; c += 16) {
+        const __mmask16 inside = (__mmask16)(pairs - c < 16 ? (1u << (pairs - c)) - 1 : 0xFFFF);
+        const __m512i some = _mm512_maskz_loadu_epi32(inside, levels + 2 * c);
+        n += __builtin_popcount(_mm512_test_epi32_mask(some, some));
+    }
+#elif TP_LANES == 8 && defined(__AVX2__)
+    for (; c + TP_LANES <= pairs; c += TP_LANES) {
+        const __m256i silent = _mm256_cmpeq_epi32((__m256i)load_shorts(levels + 2 * c), _mm256_setzero_si256());
+        n += TP_LANES - __builtin_popcount((unsigned)_mm256_movemask_ps((__m256)silent));
+    }
+#endif
+    for (; c < pairs; ++c)
+        n += pair_at(levels + 2 * c) != 0;
+    return n;
 }
 
 /* The pairs of inputs that are active in each step, over the tile. */
 static void find_active(const tp_delta *s, const tile *t, int64_t *active) {
-    const int64_t pairs = s->channels_in / 2;
-    for (int64_t k = 0; k < s->steps; ++k)
+    const int64_t channels = s->channels_in, pairs = channels / 2;
+    int64_t wanted[TP_DELTA_STEPS], count = 0;
+    for (int64_t k = 0; k < s->steps; ++k) {
         active[k] = 0;
+        if (!s->heard || s->heard[k * s->batch + t->sample])
+            wanted[count++] = k;
+    }
     for (int64_t i = 0; i < t->rows_in * t->columns_in; ++i) {
-        const int16_t *own = levels_of(s, t, i);
-        for (int64_t k = 0; own && k < s->steps; ++k) {
-            if (s->heard && !s->heard[k * s->batch + t->sample])
-                continue;
-            const int16_t *now = own + k * s->channels_in;
-            int64_t c = 0;
-#if TP_LANES == 16 && defined(__AVX512F__)
-            for (; c + 8 <= pairs; c += 16) {
-                const __mmask16 inside = (__mmask16)(pairs - c < 16 ? (1u << (pairs - c)) - 1 : 0xFFFF);
-                const __m512i some = _mm512_maskz_loadu_epi32(inside, now + 2 * c);
-                active[k] += __builtin_popcount(_mm512_test_epi32_mask(some, some));
-            }
-#else
-            vi some = {0};
-            for (; c + TP_LANES <= pairs; c += TP_LANES)
-                some -= (vi)load_shorts(now + 2 * c) != 0;
-            for (int64_t v = 0; v < TP_LANES; ++v)
-                active[k] += some[v];
-#endif
-            for (; c < pairs; ++c)
-                active[k] += pair_at(now + 2 * c) != 0;
-        }
+        const int16_t *own = t->inputs[i];
+        for (int64_t k = 0; own && k < count; ++k)
+            active[wanted[k]] += active_in(own + wanted[k] * channels, pairs);
     }
 }
 
@@ -109,7 +106,7 @@ INLINE int64_t append_active(const tp_delta *s, const int16_t *levels, int64_t s
 static void list_range(const tp_delta *s, const tile *t, range *r) {
     int64_t n = 0;
     for (int64_t i = 0; i < t->rows_in * t->columns_in; ++i) {
-        const int16_t *own = levels_of(s, t, i);
+        const int16_t *own = t->inputs[i];
         r->begins[i] = n;
         if (own)
             n += append_active(s, own + r->first * s->channels_in, r->count, r->pairs + n);
@@ -132,7 +129,7 @@ INLINE void together(const tp_delta *s, const tile *t, const range *r, const int
             const int64_t begin = r->begins[from], end = r->begins[from + 1];
             if (begin == end)
                 continue;
-            const int16_t *levels = levels_of(s, t, from) + first * channels;
+            const int16_t *levels = t->inputs[from] + first * channels;
             const int16_t *w = weights + (ky * s->kernel_x + kx) * tap;
             for (int64_t i = begin; i < end; ++i) {
                 const int64_t pair = r->pairs[i];
@@ -144,7 +141,7 @@ INLINE void together(const tp_delta *s, const tile *t, const range *r, const int
                 for (int64_t k = 0; k < steps; ++k) {
                     const vs value = (vs)((vi){0} + pair_at(k < 4 ? own + k * channels : later + (k - 4) * channels));
                     for (int64_t v = 0; v < vectors; ++v)
-                        sum[k][v] += pairs(value, here[v]);
+                        sum[k][v] = with_pairs(sum[k][v], value, here[v]);
                 }
             }
         }

@@ -181,7 +181,8 @@ TP_API int64_t tp_struct_bytes(int64_t which); /* tp_source, tp_layer, tp_scan, 
 TP_API const char *tp_instructions(void);      /* the instruction set chosen at run time */
 /* Whether the library holds kernels for "baseline", "NEON", "AVX2" or "AVX-512"; the baseline of ARM is NEON. */
 TP_API int64_t tp_compiled(const char *name);
-/* Use these instead. Returns 0 if they are not compiled, or if this processor lacks them. */
+/* Use these instead. Returns 0 if they are not compiled, or if this processor lacks them. "AVX-512" uses VNNI where the
+ * processor has it; "AVX-512 without VNNI" does not, for tests. */
 TP_API int64_t tp_force(const char *name);
 TP_API int64_t tp_has_threads(void);
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import transpike as ts
-from instruction_sets import instructions  # noqa: F401 (a fixture of the whole module)
+from instruction_sets import with_and_without_vnni  # noqa: F401 (a fixture of the whole module)
 from transpike.activations import Clip, ReLU, Unchanged
 from transpike.core.op import Synapse
 from transpike.engines.dense.engine import Dense
