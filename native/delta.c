@@ -156,6 +156,33 @@ INLINE void in_turn(vs a, vs b, vs *low, vs *high) {
 #endif
 }
 
+/* Sums of a window of 3 x 3 inputs that are all inside, ``rows`` and ``column`` apart, of SHORTS channels in all steps. The
+ * weights stay in registers. */
+INLINE void nine_taps(const tp_delta *s, const int16_t *levels, int64_t row, int64_t column, const int16_t *weights,
+                      int64_t width, const uint8_t *heard, int32_t *sums) {
+    vs w[10];
+    for (int64_t pair = 0; pair < 5; ++pair)
+        for (int64_t v = 0; v < 2; ++v)
+            w[2 * pair + v] = load_shorts(weights + 2 * pair * width + v * SHORTS);
+    for (int64_t k = 0; k < s->steps; ++k, levels += s->channels_in, sums += BLOCK) {
+        if (!heard[k])
+            continue;
+        const int16_t *middle = levels + row, *bottom = middle + row;
+        const vs taps[10] = {load_shorts(levels), load_shorts(levels + column), load_shorts(levels + 2 * column),
+                             load_shorts(middle), load_shorts(middle + column), load_shorts(middle + 2 * column),
+                             load_shorts(bottom), load_shorts(bottom + column), load_shorts(bottom + 2 * column), {0}};
+        vi low = {0}, high = {0};
+        for (int64_t pair = 0; pair < 5; ++pair) {
+            vs first, second;
+            in_turn(taps[2 * pair], taps[2 * pair + 1], &first, &second);
+            low = with_pairs(low, first, w[2 * pair]);
+            high = with_pairs(high, second, w[2 * pair + 1]);
+        }
+        memcpy(sums, &low, sizeof low);
+        memcpy(sums + TP_LANES, &high, sizeof high);
+    }
+}
+
 /* The same where each channel has weights of its own, [pairs of taps][width][2], for all steps of one output: sums
  * [steps][BLOCK], and ``heard`` [steps]. ``c`` is the block's first channel. */
 INLINE void depthwise(const tp_delta *s, const tile *t, const int16_t *weights, int64_t c, int64_t width, int64_t y,
@@ -164,11 +191,22 @@ INLINE void depthwise(const tp_delta *s, const tile *t, const int16_t *weights, 
     const int64_t channels = s->channels_in, place = s->all_steps * channels;
     const int16_t *levels = s->levels + t->sample * s->height_in * s->width_in * place + c;
     const int16_t *taps[TP_TAPS + 1];
-    int64_t moves[TP_TAPS + 1], count = 0; /* from one step to the next */
+    int64_t moves[TP_TAPS + 1], count = 0, done = 0; /* moves: from one step to the next; done: channels */
+    for (int64_t k = 0; k < s->steps; ++k)
+        heard[k] = !s->heard || s->heard[k * s->batch + t->sample];
+    const int64_t top = t->top + y * s->stride_y, left = t->left + x * s->stride_x;
+    if (s->kernel_y == 3 && s->kernel_x == 3 && top >= 0 && left >= 0 && top + 2 * s->dilation_y < s->height_in &&
+        left + 2 * s->dilation_x < s->width_in) {
+        const int64_t all = channels - c < width ? channels - c : width;
+        for (; done + SHORTS <= all; done += SHORTS)
+            nine_taps(s, levels + (top * s->width_in + left) * place + done, s->dilation_y * s->width_in * place,
+                      s->dilation_x * place, weights + 2 * done, width, heard, sums + done);
+        if (done >= all)
+            return;
+    }
     for (int64_t ky = 0; ky < s->kernel_y; ++ky)
         for (int64_t kx = 0; kx < s->kernel_x; ++kx, ++count) {
-            const int64_t row = t->top + y * s->stride_y + ky * s->dilation_y;
-            const int64_t column = t->left + x * s->stride_x + kx * s->dilation_x;
+            const int64_t row = top + ky * s->dilation_y, column = left + kx * s->dilation_x;
             const int64_t inside = row >= 0 && row < s->height_in && column >= 0 && column < s->width_in;
             taps[count] = inside ? levels + (row * s->width_in + column) * place : nothing;
             moves[count] = inside ? channels : 0;
@@ -176,11 +214,10 @@ INLINE void depthwise(const tp_delta *s, const tile *t, const int16_t *weights, 
     if (count % 2)
         taps[count] = nothing, moves[count++] = 0;
     for (int64_t k = 0; k < s->steps; ++k) {
-        heard[k] = !s->heard || s->heard[k * s->batch + t->sample];
         if (!heard[k])
             continue;
         int32_t *own = sums + k * BLOCK;
-        for (int64_t i = 0; i < width && c + i < channels; i += SHORTS) {
+        for (int64_t i = done; i < width && c + i < channels; i += SHORTS) {
             const int64_t left = channels - c - i, n = left < SHORTS ? left : SHORTS;
             vi low = {0}, high = {0};
             for (int64_t pair = 0; pair < count; pair += 2) {
