@@ -115,6 +115,7 @@ def _networks(models: Path | None, data: Path | None) -> Iterator[tuple[str, ts.
         "small-cnn": (3, 32, 32),
         "resnet20-16-32-64": (3, 32, 32),
         "mobilenet": (3, 32, 32),
+        "vgg16-average": (3, 32, 32),
         "vit-tiny": (1, 28, 28),
     }
     for name, shape in zoo.items():
