@@ -234,6 +234,11 @@ MODELS = {
         nn.AvgPool2d((1, 3), (1, 2), (0, 1), count_include_pad=False), nn.Conv2d(14, 12, 3, 1, 1), nn.ReLU6(),
         nn.AvgPool2d(2, ceil_mode=True, divisor_override=4), nn.Conv2d(12, 8, 1), nn.ReLU(), nn.Flatten(), nn.Linear(48, 5),
     ),
+    "maxima": lambda: nn.Sequential(
+        nn.Conv2d(3, 10, 3, 1, 1), nn.ReLU(), nn.MaxPool2d(3, 2, 1), nn.Conv2d(10, 14, 3, 1, 1), nn.ReLU(),
+        nn.MaxPool2d((2, 1), (1, 2), (1, 0), (2, 1)), nn.Conv2d(14, 12, 1), nn.ReLU6(), nn.MaxPool2d(2, ceil_mode=True),
+        nn.AvgPool2d(2, ceil_mode=True, divisor_override=4), nn.Flatten(), nn.Linear(24, 5),
+    ),
     "joined": Joined,
     "strided": Strided,
 }  # fmt: skip
@@ -315,7 +320,7 @@ def test_weights_may_read_levels_along_another_axis():
     assert torch.equal(ts.simulate(snn, x, engine="dense").logits, expected.logits)
 
 
-@pytest.mark.parametrize("name", ["bottleneck", "pools"])
+@pytest.mark.parametrize("name", ["bottleneck", "pools", "maxima"])
 def test_levels_whose_sums_would_be_too_large_are_added_in_parts(name, monkeypatch):
     """With less room than 32 bits have: no call gets levels that do not fit, and nothing changes."""
     snn, x = converted(name, "one")

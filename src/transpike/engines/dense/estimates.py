@@ -13,6 +13,7 @@ from transpike.core.graph import Input, Node
 from transpike.core.op import Op
 from transpike.core.plain import is_plain
 from transpike.engines.dense.levels import Levels, Placed
+from transpike.engines.dense.maxima import maxima
 from transpike.engines.dense.narrow import Narrow
 from transpike.engines.dense.plan import LARGEST_TENSOR, LIVE_WIRES, Plan
 from transpike.engines.dense.wiring import wired
@@ -21,7 +22,8 @@ from transpike.engines.native.delta import DeltaLayer, Sent, last, rows
 from transpike.engines.pieces import linear
 from transpike.engines.run import Run, map_state
 from transpike.lowering.entrances import LookUp
-from transpike.neurons import SigmaDelta
+from transpike.neurons import MaximumOfEstimates, SigmaDelta
+from transpike.ops import MaxPool
 
 Wire = Tensor | None
 STEPS_AT_ONCE = 8
@@ -122,12 +124,33 @@ class Estimates:
         sent = [value for value in carried if isinstance(value, Sent)]
         if not sent or any(value is not None and not isinstance(value, Sent) for value in carried):
             return None
+        if isinstance(node.op, MaximumOfEstimates):
+            return self._maxima(node, node.op.pool, sent[0])
         assert isinstance(node.op, Op)
         inputs = [
             value if isinstance(value, Sent) else self._nothing(name, sent[0])
             for value, name in zip(carried, node.inputs, strict=True)
         ]
         return wired(node.op, inputs, self.lowered.axes[node.name], node.shape)
+
+    def _maxima(self, node: Node, pool: MaxPool, heard: Sent) -> Sent:
+        name, counter, (steps, batch) = node.name, self.run.counter, heard.events.shape
+        if name in counter.evaluating:
+            counter.hear(name, [heard.train().unflatten(0, (steps, batch))], self.run.t + 1)
+        levels, spikes, state = maxima(pool, heard.levels, self.states.get(name), node.shape[1:])
+        if not self.ends:
+            self.states[name] = state
+        across = spikes.sum(0, dtype=torch.int64).double().flatten(0, -3)  # (positions, time, features)
+        totals = torch.zeros((4, steps), dtype=torch.float64)
+        totals[0] = across.sum((0, 2))
+        for row, fans in ((1, counter.fans), (3, counter.state_fans)):
+            if name in fans:
+                totals[row] = (across * fans[name].reshape(-1, 1, node.shape[0])).sum((0, 2))
+        events = spikes.flatten(1, -3).sum((1, 3), dtype=torch.int64).t().contiguous()
+        self.silent.discard(name)
+        if not bool(events[-1].any()):
+            self.silent.add(name)
+        return Sent(levels, 1, totals, events)
 
     def _nothing(self, name: str, like: Sent) -> Sent:
         """The levels of a wire on which nothing is sent, in as many steps as ``like``."""

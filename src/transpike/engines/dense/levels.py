@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from transpike.activations import Clip, ReLU, Unchanged
+from transpike.core.cell import Cell
 from transpike.core.channels import resolved
 from transpike.core.graph import Node
 from transpike.core.op import Op, Synapse
 from transpike.core.plain import is_plain
+from transpike.engines.dense.maxima import pools_levels
 from transpike.engines.dense.narrow import lowest_bits
 from transpike.engines.dense.wiring import passes_levels
 from transpike.engines.native.delta import LARGEST_LEVEL, DeltaLayer, Neurons, Weights, rows
@@ -44,8 +46,8 @@ class Placed:
 @dataclass(frozen=True, eq=False)
 class Levels:
     """``placed``: by the node at whose place a layer runs. ``passed``: nodes that are not run, as such layers represent
-    them. ``wired``: wiring that passes 16-bit levels on to such layers. ``reads``: what every other node reads;
-    ``last``: the last reader of each wire. ``largest``: bytes of the largest wire of one step.
+    them. ``wired``: wiring and maximum pooling that pass 16-bit levels on to such layers. ``reads``: what every other
+    node reads; ``last``: the last reader of each wire. ``largest``: bytes of the largest wire of one step.
     """
 
     placed: dict[str, Placed] = field(default_factory=dict)
@@ -128,6 +130,8 @@ def _placed(lowered: Lowered, found: dict[str, Span]) -> Levels:
         width = 2 if node.name in natively | wired and node.name not in opened else 8
         exists = node.name in natively or (node.name not in passed and (at is None or at.layer.currents))
         sizes.append(width * prod(node.shape) if exists else 0)
+        if node.name in wired and isinstance(node.op, Cell):  # maxima of estimates in 32 bits, and the estimates
+            sizes.append(8 * prod(table[node.inputs[0]].shape))
     return Levels(placed, frozenset(passed), wired - passed, reads, last, max(sizes))
 
 
@@ -185,12 +189,12 @@ class _Network:
                 readers[name].append(node.name)
             alphabet = lowered.alphabets[node.name]
             known = alphabet.is_spiking and alphabet.kind in ("bits", "levels", "binary")
-            if known and isinstance(node.op, SigmaDelta):
-                sending.add(node.name)
-            elif known and node.inputs and sending.issuperset(node.inputs) and 0 not in node.shape:
+            passed = known and bool(node.inputs) and sending.issuperset(node.inputs) and 0 not in node.shape
+            if passed and not pools_levels(lowered, node):
                 small = float(found[node.name].largest.max()) <= LARGEST_LEVEL
-                if small and passes_levels(lowered, node, table[node.inputs[0]].shape):
-                    sending.add(node.name)
+                passed = small and passes_levels(lowered, node, table[node.inputs[0]].shape)
+            if passed or (known and isinstance(node.op, SigmaDelta)):
+                sending.add(node.name)
         return cls(lowered, table, readers, found, frozenset(sending))
 
     def wiring(self, summed: Iterable[_Summed]) -> frozenset[str]:
