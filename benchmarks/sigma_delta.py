@@ -37,6 +37,7 @@ from transpike.engines.dense.engine import Dense
 from transpike.engines.dense.estimates import Estimates
 from transpike.engines.native import library
 from transpike.engines.native.sigma_delta import Scans
+from transpike.models.vit import Block
 from transpike.neurons import SigmaDelta
 from transpike.recipes import StreamingSigmaDelta
 from transpike.results.writing import write_atomically
@@ -109,6 +110,21 @@ def network(file: Path, shape: list[int]) -> dict[str, Any]:
     return row(f"network of {count:,} neurons, T = {snn.timesteps}", *pair, count * snn.timesteps * BATCH)
 
 
+class _Wide(nn.Module):
+    """A vision transformer of the width of ViT-S/16, of four blocks, for images of 128 × 128: 64 tokens."""
+
+    def __init__(self, features: int = 384, patch: int = 16, tokens: int = 64) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, features, patch, patch)
+        self.positions = nn.Parameter(torch.randn(1, tokens, features) * 0.02)
+        self.blocks = nn.Sequential(*(Block(features, heads=6) for _ in range(4)))
+        self.norm, self.classifier = nn.LayerNorm(features), nn.Linear(features, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = self.patches(x).flatten(2).transpose(1, 2) + self.positions
+        return self.classifier(self.norm(self.blocks(tokens)).mean(1))
+
+
 def _networks(models: Path | None, data: Path | None) -> Iterator[tuple[str, ts.SNN, torch.Tensor]]:
     """(name, converted network, samples)"""
     zoo = {
@@ -124,6 +140,9 @@ def _networks(models: Path | None, data: Path | None) -> Iterator[tuple[str, ts.
         x = torch.rand((64, *shape), generator=torch.Generator().manual_seed(1))
         recipe = StreamingSigmaDelta(STEPS)
         yield name, ts.convert(settled(module, x), recipe, x, preprocessing=spec.preprocessing), x
+    torch.manual_seed(0)
+    x = torch.rand((8, 3, 128, 128), generator=torch.Generator().manual_seed(1))
+    yield "vit, 384 features", ts.convert(_Wide().eval(), StreamingSigmaDelta(STEPS), x), x
     if models is not None and data is not None:
         module, preprocessing = imagenet.network(models)
         pictures = imagenet.pictures(data / imagenet.CALIBRATION[0], imagenet.RESIZED)

@@ -251,7 +251,7 @@ class Estimates:
         trains = [self._train(wire, value, steps) for wire, value in zip(node.inputs, inputs, strict=True)]
         state = self.states[name] if name in self.states else cell.init(*(train[0].double() for train in trains))
         biases = self.lowered.biases[name]
-        if t == 0 and any(bool(bias.any()) for bias in biases):  # they arrive in the first step
+        if t == 0 and any(map(_some, biases)):  # they arrive in the first step
             if is_plain(cell, SigmaDelta):  # its state begins with the estimate
                 state = (state[0] + biases[0], state[1])
             else:
@@ -270,9 +270,9 @@ class Estimates:
         self.run.note_undecided(name, undecided)
         self.run.early += cell.early(output)
         self.silent.discard(name)
-        if cell.settles and not bool(output[-1].any()):
+        if cell.settles and not _some(output[-1]):
             self.silent.add(name)
-            if not bool(output.any()):
+            if not _some(output):
                 return None
         return output.flatten(0, 1)
 
@@ -332,6 +332,11 @@ class Estimates:
         """Continue with the samples ``order``."""
         self.states = {name: map_state(state, lambda v: v[order]) for name, state in self.states.items()}
         self.answer = None if self.answer is None else self.answer[order]
+
+
+def _some(value: Tensor) -> bool:
+    """Whether any of these numbers is not 0, several times as fast as ``Tensor.any``; a NaN is not 0."""
+    return bool(value.numel()) and any(map(bool, value.aminmax()))
 
 
 def _levels(value: Carried, steps: int, axis: int) -> tuple[Tensor | None, Tensor | None]:
