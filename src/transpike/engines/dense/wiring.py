@@ -82,7 +82,7 @@ def _maps(op: Resample) -> list[Tensor]:
 
 
 def _mapped(matrix: Tensor, levels: Tensor, axis: int) -> Tensor:
-    """A matrix of whole numbers times an axis of levels; what is sent at the end fits, and sums on the way may wrap."""
+    """A matrix of integers times an axis of levels; what is sent at the end fits, and sums on the way may wrap."""
     shape = (*levels.shape[:axis], len(matrix), *levels.shape[axis + 1 :])
     out = torch.zeros(shape, dtype=torch.int16)
     for i, row in enumerate(matrix):
