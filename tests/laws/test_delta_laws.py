@@ -13,10 +13,12 @@ from torch import Tensor, nn
 import transpike as ts
 from instruction_sets import with_and_without_vnni  # noqa: F401 (a fixture of the whole module)
 from transpike.activations import Clip, ReLU, Unchanged
+from transpike.core.cell import Cell
 from transpike.core.op import Synapse
 from transpike.engines.dense.engine import Dense
 from transpike.engines.native import library as _native
 from transpike.engines.native.delta import DeltaLayer, Neurons, Sent, Weights, last
+from transpike.lowering.bounds import spans
 from transpike.neurons import SigmaDelta
 from transpike.ops import Add, Conv, Linear
 from transpike.recipes import BurstDigits, StreamingSigmaDelta
@@ -200,6 +202,20 @@ class Joined(nn.Module):
         return self.head(x.mean(2).flatten(1))
 
 
+class Maxima(nn.Module):
+    """Maxima of sums of levels next to levels: larger than any level of a neuron."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.one = nn.Conv2d(3, 8, 3, 1, 1), nn.Conv2d(8, 8, 3, 1, 1)
+        self.two, self.head = nn.Conv2d(16, 6, 3), nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.avg_pool2d(torch.relu(self.stem(x)), 2)
+        x = nn.functional.max_pool2d(torch.cat([x, torch.relu(self.one(x))], 1), 2)
+        return self.head(torch.relu(self.two(x)).mean((2, 3)))
+
+
 class Strided(nn.Module):
     """A shortcut that takes every other pixel and adds channels of zeros; weights along rows of pixels."""
 
@@ -239,6 +255,7 @@ MODELS = {
         nn.MaxPool2d((2, 1), (1, 2), (1, 0), (2, 1)), nn.Conv2d(14, 12, 1), nn.ReLU6(), nn.MaxPool2d(2, ceil_mode=True),
         nn.AvgPool2d(2, ceil_mode=True, divisor_override=4), nn.Flatten(), nn.Linear(24, 5),
     ),
+    "maxima of sums": Maxima,
     "joined": Joined,
     "strided": Strided,
 }  # fmt: skip
@@ -307,6 +324,18 @@ def test_levels_stay_levels_behind_wiring(name, kinds, left):
     assert collections.Counter(type(table[wire].op).__name__ for wire in levels.wired) == kinds
     weights = {node.name for node in snn.program.lowered.nodes if isinstance(node.op, Synapse)}
     assert weights - levels.placed.keys() - levels.passed == left
+
+
+@every_network
+def test_no_wire_carries_more_than_its_bound(name, rule):
+    snn, x = converted(name, rule)
+    lowered = snn.program.lowered
+    assert lowered.exactness is not None
+    bounds = spans(lowered, lowered.exactness.input_bound)
+    wires = [node.name for node in lowered.nodes if isinstance(node.op, Cell)]
+    trains = ts.simulate(snn, x, engine="reference", record=wires).trains
+    for wire in wires:
+        assert bool((trains[wire].abs().amax(1) <= bounds[wire].largest).all()), wire
 
 
 def test_weights_may_read_levels_along_another_axis():

@@ -48,12 +48,17 @@ def spans(lowered: Lowered, input_bound: float) -> dict[str, Span]:
 
 def _cell_span(lowered: Lowered, node: Node, cell: Cell, found: dict[str, Span], zero: Tensor) -> Span:
     alphabet = lowered.alphabets[node.name]
-    if alphabet.is_spiking and alphabet.levels:
-        middle = 0.0 if alphabet.signed else alphabet.levels / 2
-        return Span(zero + middle, zero + (alphabet.levels - middle))
-    pairs = zip(node.inputs, lowered.biases[node.name], strict=True)
-    bound = cell.bound(*(found[name].largest + bias.abs() for name, bias in pairs))
-    return Span(zero, zero + (torch.inf if bound is None else bound))
+    pairs = list(zip(node.inputs, lowered.biases[node.name], strict=True))
+    largest = [found[name].largest + bias.abs() for name, bias in pairs]
+    if not alphabet.is_spiking or not alphabet.levels:
+        bound = cell.bound(*largest)
+        return Span(zero, zero + (torch.inf if bound is None else bound))
+    if cell.takes_levels and not cell.multiplies:  # what it passes on may be sums of levels
+        passed = cell.bound(*largest)
+        if passed is not None and bool((passed > alphabet.levels).any()):
+            return Span(zero, zero + passed.clamp(min=alphabet.levels))
+    middle = 0.0 if alphabet.signed else alphabet.levels / 2
+    return Span(zero + middle, zero + (alphabet.levels - middle))
 
 
 def growth(lowered: Lowered, node: Node, found: Mapping[str, Span]) -> Tensor:
