@@ -12,6 +12,9 @@ start as identities, flips that alternate between epochs, a triangular learning 
 momentum at large batches (Jordan 2024, arXiv 2404.00498), crops that grow during the training (Howard 2018, progressive
 sizes), products in bfloat16, channels last. ResNet-20 and MobileNet learn from the answers of VGG-8 on the same view
 (Hinton 2015; Beyer 2022).
+
+Measured on the 10,000 test images, seed 0, torch 2.13.0: vgg8 90.14 % [89.54, 90.71] after 4,562 s of one core, which
+comes with transpike as zoo:vgg8; resnet20 88.71 % [88.07, 89.32] after 7,050 s, no better than ResNet-20 without a teacher.
 """
 
 import argparse
